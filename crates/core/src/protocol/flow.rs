@@ -1,0 +1,128 @@
+//! How many symbols may be on the way: a window that follows the slowest receiver.
+//!
+//! Growth is TCP's (slow start, then linear per round trip). It shrinks on signs of overflow:
+//! datagrams that a receiver's kernel dropped at a full socket buffer, or loss together with
+//! a growing round trip. Loss alone is taken for damage on the way, which repair mends.
+
+use std::time::{Duration, Instant};
+
+const INITIAL_WINDOW: f64 = 32.0;
+const MIN_WINDOW: f64 = 8.0;
+/// What one queued datagram costs a socket buffer, in the kernel's count (`truesize`).
+const QUEUED_DATAGRAM_COST: u32 = 2560;
+/// Longest queue on the way that the window builds up by itself.
+const QUEUE_DELAY: Duration = Duration::from_millis(15);
+
+#[derive(Debug)]
+pub(super) struct Flow {
+    window: f64,
+    cap: f64,
+    slow_start: bool,
+    min_round_trip: Option<Duration>,
+    smoothed_round_trip: Option<Duration>,
+    /// No second cut for what was on the way at the first.
+    cut_at: u64,
+    loss: f64,
+    pacing: Option<Pacing>,
+}
+
+/// A ceiling on the sending rate: a token bucket that holds one batch.
+#[derive(Debug)]
+struct Pacing {
+    seconds_per_byte: f64,
+    next: Option<Instant>,
+}
+
+/// One poll answered by every receiver that counts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RoundTrip {
+    /// Symbols acknowledged by it, and by all polls so far.
+    pub(super) acknowledged: u64,
+    pub(super) acknowledged_total: u64,
+    pub(super) sent_total: u64,
+    pub(super) took: Duration,
+    /// Worst share of symbols lost, between 0 and 1.
+    pub(super) loss: f64,
+    pub(super) overflowed: bool,
+}
+
+impl Flow {
+    pub(super) fn new(bytes_per_second: Option<u64>) -> Self {
+        Self {
+            window: INITIAL_WINDOW,
+            cap: f64::from(u16::MAX),
+            slow_start: true,
+            min_round_trip: None,
+            smoothed_round_trip: None,
+            cut_at: 0,
+            loss: 0.0,
+            pacing: bytes_per_second
+                .map(|rate| Pacing { seconds_per_byte: 1.0 / rate.max(1) as f64, next: None }),
+        }
+    }
+
+    /// Never fills more than three quarters of a receiver's socket buffer.
+    pub(super) fn limit_to_buffer(&mut self, recv_buffer: u32) {
+        let room = f64::from(recv_buffer / QUEUED_DATAGRAM_COST) * 0.75;
+        self.cap = self.cap.min(room.max(MIN_WINDOW));
+        self.window = self.window.min(self.cap);
+    }
+
+    pub(super) fn room(&self, in_flight: u64) -> usize {
+        (self.window as u64).saturating_sub(in_flight) as usize
+    }
+
+    pub(super) fn window(&self) -> u64 {
+        self.window as u64
+    }
+
+    /// Recent share of symbols lost at the worst receiver.
+    pub(super) fn loss(&self) -> f64 {
+        self.loss
+    }
+
+    /// How long to wait for an answer before asking again.
+    pub(super) fn retry_after(&self) -> Duration {
+        let smoothed = self.smoothed_round_trip.unwrap_or(Duration::from_millis(10));
+        (smoothed * 3).clamp(Duration::from_millis(5), Duration::from_millis(250))
+    }
+
+    pub(super) fn on_round_trip(&mut self, trip: RoundTrip) {
+        let min = self.min_round_trip.map_or(trip.took, |min| min.min(trip.took));
+        self.min_round_trip = Some(min);
+        let smoothed = self.smoothed_round_trip.map_or(trip.took, |old| (old * 7 + trip.took) / 8);
+        self.smoothed_round_trip = Some(smoothed);
+        self.loss = self.loss * 0.75 + trip.loss.clamp(0.0, 0.9) * 0.25;
+
+        let queue = trip.took.saturating_sub(min);
+        let overflow = trip.overflowed
+            || trip.loss > 0.5
+            || (trip.loss > 0.02 && queue > min + Duration::from_millis(2));
+        if overflow || queue > QUEUE_DELAY {
+            if trip.acknowledged_total >= self.cut_at {
+                self.cut_at = trip.sent_total;
+                self.slow_start = false;
+                let factor = if overflow { 0.7 } else { 0.85 };
+                self.window = (self.window * factor).max(MIN_WINDOW);
+            }
+        } else {
+            let acknowledged = trip.acknowledged as f64;
+            let growth =
+                if self.slow_start { acknowledged } else { 8.0 * acknowledged / self.window };
+            self.window = (self.window + growth).min(self.cap);
+        }
+    }
+
+    /// When the next batch may go, if not now.
+    pub(super) fn paced_until(&self, now: Instant) -> Option<Instant> {
+        self.pacing.as_ref()?.next.filter(|next| *next > now)
+    }
+
+    pub(super) fn on_sent(&mut self, now: Instant, bytes: usize) {
+        if let Some(pacing) = &mut self.pacing {
+            let from = pacing.next.map_or(now, |next| next.max(now));
+            pacing.next =
+                Some(from + Duration::from_secs_f64(bytes as f64 * pacing.seconds_per_byte));
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! One transfer as its receiver sees it: which symbols of which blocks are there.
+
+use std::collections::BTreeMap;
+
+use super::block::{BlockLayout, MAX_REPAIR_SYMBOLS};
+use super::code::{CauchyCode, DecodeError, ErasureCode};
+use crate::wire::{DeficitRun, MAX_RUNS};
+
+/// The symbols of the blocks that are not whole yet.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    pub(super) layout: BlockLayout,
+    /// Symbols that each block lacks; zero once it was handed over.
+    missing: Vec<u16>,
+    open: BTreeMap<u32, ReceivedBlock>,
+    /// Below this block all are whole.
+    first_incomplete: u32,
+}
+
+/// What became of a symbol.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// It is kept, its block needs more.
+    Kept,
+    /// It was the last one that its block needed.
+    Whole(ReceivedBlock),
+    /// It was there already, or cannot be used.
+    Useless,
+    /// It would open a block for which there is no memory.
+    NoRoom,
+}
+
+impl Incoming {
+    pub(super) fn new(layout: BlockLayout) -> Self {
+        let missing = (0..layout.block_count()).map(|block| layout.symbols_in(block)).collect();
+        Self { layout, missing, open: BTreeMap::new(), first_incomplete: 0 }
+    }
+
+    pub(super) fn open_blocks(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Bytes of a block of full length.
+    pub(super) fn largest_block(&self) -> usize {
+        if self.layout.block_count() == 0 {
+            return 0;
+        }
+        usize::from(self.layout.symbols_in(0)) * self.layout.symbol_size()
+    }
+
+    /// Bytes held by unfinished blocks.
+    pub(super) fn open_memory(&self) -> usize {
+        self.open.values().map(|block| block.bytes.len()).sum()
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.first_incomplete == self.layout.block_count()
+    }
+
+    /// `buffer` gives memory for a block to be opened, or `None`.
+    pub(super) fn take(
+        &mut self,
+        block: u32,
+        symbol: u16,
+        payload: &[u8],
+        buffer: impl FnOnce(usize) -> Option<Vec<u8>>,
+    ) -> Taken {
+        let symbol_size = self.layout.symbol_size();
+        let Some(missing) = self.missing.get_mut(block as usize) else { return Taken::Useless };
+        if payload.len() != symbol_size || *missing == 0 {
+            return Taken::Useless;
+        }
+        let source_symbols = self.layout.symbols_in(block);
+        if symbol >= source_symbols + MAX_REPAIR_SYMBOLS {
+            return Taken::Useless;
+        }
+        let received = match self.open.entry(block) {
+            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                let len = usize::from(source_symbols) * symbol_size;
+                let Some(mut bytes) = buffer(len) else { return Taken::NoRoom };
+                bytes.resize(len, 0);
+                let range = self.layout.byte_range(block);
+                entry.insert(ReceivedBlock {
+                    block,
+                    offset: range.start,
+                    // A block is at most 128 symbols of 65,535 bytes.
+                    len: (range.end - range.start) as usize,
+                    symbol_size,
+                    bytes,
+                    present: 0,
+                    repairs: Vec::new(),
+                })
+            }
+        };
+        if !received.insert(symbol, source_symbols, payload) {
+            return Taken::Useless;
+        }
+        *missing -= 1;
+        if *missing > 0 {
+            return Taken::Kept;
+        }
+        while self.missing.get(self.first_incomplete as usize) == Some(&0) {
+            self.first_incomplete += 1;
+        }
+        self.open.remove(&block).map_or(Taken::Useless, Taken::Whole)
+    }
+
+    /// Runs of incomplete blocks below `horizon`, and the block up to which they speak.
+    pub(super) fn deficits(&self, horizon: u32) -> (Vec<DeficitRun>, u32) {
+        let horizon = horizon.min(self.layout.block_count());
+        let mut runs: Vec<DeficitRun> = Vec::new();
+        for block in self.first_incomplete..horizon {
+            let deficit = self.missing[block as usize];
+            if deficit == 0 {
+                continue;
+            }
+            let full = runs.len() == MAX_RUNS;
+            match runs.last_mut() {
+                Some(run) if run.first + run.count == block && run.deficit == deficit => {
+                    run.count += 1;
+                }
+                _ if full => return (runs, block),
+                _ => runs.push(DeficitRun { first: block, count: 1, deficit }),
+            }
+        }
+        (runs, horizon)
+    }
+}
+
+/// A block with enough symbols to be made whole: decoding is left to whoever writes it, so
+/// that it need not happen on the thread that drains the socket.
+#[derive(Debug)]
+pub struct ReceivedBlock {
+    /// Which block of the file.
+    pub block: u32,
+    /// Where its bytes begin in the file.
+    pub offset: u64,
+    len: usize,
+    symbol_size: usize,
+    bytes: Vec<u8>,
+    present: u128,
+    repairs: Vec<(u16, Vec<u8>)>,
+}
+
+impl ReceivedBlock {
+    fn insert(&mut self, symbol: u16, source_symbols: u16, payload: &[u8]) -> bool {
+        if let Some(repair) = symbol.checked_sub(source_symbols) {
+            let known = self.repairs.iter().any(|&(number, _)| number == repair);
+            if !known {
+                self.repairs.push((repair, payload.to_vec()));
+            }
+            return !known;
+        }
+        let known = self.present >> symbol & 1 == 1;
+        if !known {
+            self.present |= 1 << symbol;
+            let start = usize::from(symbol) * self.symbol_size;
+            self.bytes[start..start + self.symbol_size].copy_from_slice(payload);
+        }
+        !known
+    }
+
+    /// Solves for the source symbols that were lost and returns the block's bytes of the
+    /// file, at the front of a buffer that may be longer, and their count.
+    ///
+    /// # Errors
+    /// The symbols do not determine the block, which a correct sender never causes.
+    pub fn decode(mut self) -> Result<(Vec<u8>, usize), DecodeError> {
+        // At most 128 symbols.
+        let source_symbols = (self.bytes.len() / self.symbol_size) as u16;
+        let lost: Vec<u16> =
+            (0..source_symbols).filter(|symbol| self.present >> symbol & 1 == 0).collect();
+        if !lost.is_empty() {
+            let repairs: Vec<(u16, &[u8])> =
+                self.repairs.iter().map(|(number, bytes)| (*number, bytes.as_slice())).collect();
+            CauchyCode.decode(&mut self.bytes, self.symbol_size, &lost, &repairs)?;
+        }
+        Ok((self.bytes, self.len))
+    }
+}

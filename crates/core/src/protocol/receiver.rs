@@ -1,0 +1,437 @@
+//! The receiving side: any number of transfers from any number of senders.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::block::BlockLayout;
+use super::code::CAUCHY_CODE;
+use super::incoming::{Incoming, ReceivedBlock, Taken};
+use crate::wire::{
+    Announce, Body, Confirm, EndReason, Frame, Join, ParseError, Poll, ReceiverId, ReceiverState,
+    Refuse, RefuseReason, Status, Symbol, TransferId,
+};
+
+/// A transfer is known by its sender's address and the number that the sender gave it.
+pub type TransferKey = (SocketAddr, TransferId);
+
+/// Most blocks of one file: 2^23 blocks of 128 symbols of 1,408 bytes are 1.5 TB.
+const MAX_BLOCKS: u32 = 1 << 23;
+/// Most transfers known at once, ended ones included.
+const MAX_TRANSFERS: usize = 4096;
+/// Buffers kept for reuse: a fresh one costs a page fault every 4 KiB.
+const MAX_SPARE_BUFFERS: usize = 64;
+
+/// What a [`Receiver`] goes by.
+#[derive(Debug, Clone, Copy)]
+pub struct ReceiverConfig {
+    /// This receiver's name on the wire.
+    pub id: ReceiverId,
+    /// The socket's real receive buffer in bytes.
+    pub recv_buffer: u32,
+    /// Most bytes held in unfinished and unwritten blocks, over all transfers.
+    pub block_memory: usize,
+    /// A sender that says nothing for this long is given up; ended transfers are
+    /// remembered for as long.
+    pub silence: Duration,
+}
+
+/// The file that a sender announces, as it describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnnouncedFile {
+    /// The sender's name for it: not safe to use as a path.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// BLAKE3 of all of them.
+    pub blake3: [u8; 32],
+}
+
+/// What a [`Receiver`]'s owner has to do.
+#[derive(Debug)]
+pub enum ReceiverEvent {
+    /// Answer with [`Receiver::accept`] or [`Receiver::refuse`].
+    Announced {
+        /// The transfer.
+        key: TransferKey,
+        /// What is on its way.
+        file: AnnouncedFile,
+    },
+    /// Decode and write it, then call [`Receiver::handle_block_written`].
+    Block {
+        /// The transfer.
+        key: TransferKey,
+        /// Enough symbols of one block.
+        block: ReceivedBlock,
+    },
+    /// Every block was written: verify and publish, then call
+    /// [`Receiver::handle_published`] or [`Receiver::refuse`].
+    Complete {
+        /// The transfer.
+        key: TransferKey,
+    },
+    /// The sender ended the transfer, or fell silent (`None`), before the file was
+    /// published; what was written of it is of no more use.
+    Abandoned {
+        /// The transfer.
+        key: TransferKey,
+        /// What the sender said.
+        reason: Option<EndReason>,
+    },
+}
+
+#[derive(Debug)]
+enum State {
+    Offered(BlockLayout),
+    Receiving(Incoming),
+    Verifying,
+    Confirmed([u8; 32]),
+    Refused(RefuseReason, String),
+    Ended,
+}
+
+#[derive(Debug)]
+struct Transfer {
+    state: State,
+    last_heard: Instant,
+    unwritten: usize,
+    received: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+    status_due: Option<(Instant, Poll)>,
+}
+
+/// The receiving state machine; see the [module](super) for how it is driven.
+#[derive(Debug)]
+pub struct Receiver {
+    config: ReceiverConfig,
+    transfers: HashMap<TransferKey, Transfer>,
+    overflowed: u64,
+    memory_used: usize,
+    spare: Vec<Vec<u8>>,
+    events: VecDeque<ReceiverEvent>,
+    replies: VecDeque<(SocketAddr, Vec<u8>)>,
+    next_sweep: Option<Instant>,
+}
+
+impl Receiver {
+    /// A receiver that knows of no transfer yet.
+    #[must_use]
+    pub fn new(config: ReceiverConfig) -> Self {
+        Self {
+            config,
+            transfers: HashMap::new(),
+            overflowed: 0,
+            memory_used: 0,
+            spare: Vec::new(),
+            events: VecDeque::new(),
+            replies: VecDeque::new(),
+            next_sweep: None,
+        }
+    }
+
+    /// How many transfers are neither confirmed, refused nor ended.
+    #[must_use]
+    pub fn active_transfers(&self) -> usize {
+        self.transfers.values().filter(|transfer| transfer.state.is_active()).count()
+    }
+
+    /// Takes one datagram.
+    ///
+    /// # Errors
+    /// The datagram is no frame; nothing was changed. A frame that makes no sense in the
+    /// transfer's state is dropped without an error.
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        bytes: &[u8],
+    ) -> Result<(), ParseError> {
+        let frame = Frame::parse(bytes)?;
+        let key = (from, frame.transfer);
+        if let Body::Announce(announce) = &frame.body {
+            self.handle_announce(now, key, announce);
+        }
+        let Some(transfer) = self.transfers.get_mut(&key) else { return Ok(()) };
+        transfer.last_heard = now;
+        transfer.bytes_in += bytes.len() as u64;
+        match frame.body {
+            Body::Announce(_) => self.reply(key, None),
+            Body::Symbol(symbol) => self.handle_symbol(key, &symbol),
+            Body::Poll(poll) => {
+                let due = now + slot(self.config.id, &poll);
+                transfer.status_due = Some((due, poll));
+                if due <= now {
+                    self.answer_due_polls(now, key);
+                }
+            }
+            Body::End(end) => {
+                let was_active = transfer.state.is_active();
+                self.release(key, State::Ended);
+                if was_active {
+                    let reason = Some(end.reason);
+                    self.events.push_back(ReceiverEvent::Abandoned { key, reason });
+                }
+            }
+            // Frames of other receivers reach this one only by mistake.
+            Body::Join(_) | Body::Status(_) | Body::Refuse(_) | Body::Confirm(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Tells how many datagrams the kernel has dropped at the full socket buffer so far.
+    pub fn handle_overflow(&mut self, total: u64) {
+        self.overflowed = total;
+    }
+
+    fn handle_announce(&mut self, now: Instant, key: TransferKey, announce: &Announce<'_>) {
+        if self.transfers.contains_key(&key) || self.transfers.len() >= MAX_TRANSFERS {
+            return;
+        }
+        let layout = BlockLayout::new(announce.size, announce.symbol_size, announce.block_symbols)
+            .ok()
+            .filter(|layout| announce.code == CAUCHY_CODE && layout.block_count() <= MAX_BLOCKS);
+        let state = match layout {
+            Some(layout) => State::Offered(layout),
+            None => State::Refused(
+                RefuseReason::Unsupported,
+                "block layout or erasure code is not supported here".to_owned(),
+            ),
+        };
+        if matches!(state, State::Offered(_)) {
+            self.events.push_back(ReceiverEvent::Announced {
+                key,
+                file: AnnouncedFile {
+                    name: announce.name.to_owned(),
+                    size: announce.size,
+                    blake3: announce.blake3,
+                },
+            });
+        }
+        self.transfers.insert(
+            key,
+            Transfer {
+                state,
+                last_heard: now,
+                unwritten: 0,
+                received: 0,
+                bytes_in: 0,
+                bytes_out: 0,
+                status_due: None,
+            },
+        );
+        self.next_sweep.get_or_insert(now + self.config.silence);
+    }
+
+    fn handle_symbol(&mut self, key: TransferKey, symbol: &Symbol<'_>) {
+        let Some(transfer) = self.transfers.get_mut(&key) else { return };
+        transfer.received += 1;
+        let State::Receiving(incoming) = &mut transfer.state else { return };
+        let (used, spare) = (&mut self.memory_used, &mut self.spare);
+        let limit = self.config.block_memory;
+        let taken = incoming.take(symbol.block, symbol.symbol, symbol.payload, |len| {
+            (*used + len <= limit).then(|| {
+                *used += len;
+                spare.pop().unwrap_or_default()
+            })
+        });
+        if let Taken::Whole(block) = taken {
+            transfer.unwritten += 1;
+            self.events.push_back(ReceiverEvent::Block { key, block });
+        }
+    }
+
+    /// Takes part in an announced transfer. An empty file is complete at once.
+    pub fn accept(&mut self, key: TransferKey) {
+        let Some(transfer) = self.transfers.get_mut(&key) else { return };
+        let State::Offered(layout) = transfer.state else { return };
+        transfer.state = State::Receiving(Incoming::new(layout));
+        self.reply(key, None);
+        self.complete_if_written(key);
+    }
+
+    /// Will not have the file, or failed to write or verify it.
+    pub fn refuse(&mut self, key: TransferKey, reason: RefuseReason, text: &str) {
+        if self.transfers.get(&key).is_some_and(|transfer| transfer.state.is_active()) {
+            self.release(key, State::Refused(reason, text.to_owned()));
+            self.reply(key, None);
+        }
+    }
+
+    /// A block is in the file; its buffer, as [`ReceivedBlock::decode`] gave it, may be
+    /// used again.
+    pub fn handle_block_written(&mut self, key: TransferKey, buffer: Vec<u8>) {
+        self.memory_used = self.memory_used.saturating_sub(buffer.len());
+        if self.spare.len() < MAX_SPARE_BUFFERS {
+            self.spare.push(buffer);
+        }
+        let Some(transfer) = self.transfers.get_mut(&key) else { return };
+        transfer.unwritten = transfer.unwritten.saturating_sub(1);
+        self.complete_if_written(key);
+    }
+
+    /// The file is verified and stands under its final name.
+    pub fn handle_published(&mut self, key: TransferKey, blake3: [u8; 32]) {
+        if self.transfers.get(&key).is_some_and(|transfer| transfer.state.is_active()) {
+            self.release(key, State::Confirmed(blake3));
+            self.reply(key, None);
+        }
+    }
+
+    fn complete_if_written(&mut self, key: TransferKey) {
+        let Some(transfer) = self.transfers.get_mut(&key) else { return };
+        let State::Receiving(incoming) = &transfer.state else { return };
+        if incoming.is_complete() && transfer.unwritten == 0 {
+            transfer.state = State::Verifying;
+            self.events.push_back(ReceiverEvent::Complete { key });
+        }
+    }
+
+    /// Leaves the present state for `next` and frees the memory of its open blocks.
+    fn release(&mut self, key: TransferKey, next: State) {
+        let Some(transfer) = self.transfers.get_mut(&key) else { return };
+        if let State::Receiving(incoming) = std::mem::replace(&mut transfer.state, next) {
+            let freed: usize = incoming.open_memory();
+            self.memory_used = self.memory_used.saturating_sub(freed);
+        }
+    }
+
+    /// Does what is due: spread answers, and giving up on silent senders.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let due: Vec<TransferKey> = self
+            .transfers
+            .iter()
+            .filter(|(_, transfer)| transfer.status_due.is_some_and(|(due, _)| due <= now))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in due {
+            self.answer_due_polls(now, key);
+        }
+        if self.next_sweep.is_some_and(|sweep| sweep <= now) {
+            self.sweep(now);
+        }
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        let silence = self.config.silence;
+        let silent: Vec<TransferKey> = self
+            .transfers
+            .iter()
+            .filter(|(_, transfer)| {
+                // What is being verified is not the sender's to delay.
+                !matches!(transfer.state, State::Verifying)
+                    && now.saturating_duration_since(transfer.last_heard) >= silence
+            })
+            .map(|(key, _)| *key)
+            .collect();
+        for key in silent {
+            let was_active = self.transfers[&key].state.is_active();
+            self.release(key, State::Ended);
+            self.transfers.remove(&key);
+            if was_active {
+                self.events.push_back(ReceiverEvent::Abandoned { key, reason: None });
+            }
+        }
+        self.next_sweep = (!self.transfers.is_empty()).then(|| now + silence / 4);
+    }
+
+    /// When [`Receiver::handle_timeout`] wants to be called.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let due = self.transfers.values().filter_map(|transfer| transfer.status_due);
+        due.map(|(due, _)| due).chain(self.next_sweep).min()
+    }
+
+    /// The next thing to do, if any.
+    pub fn poll_event(&mut self) -> Option<ReceiverEvent> {
+        self.events.pop_front()
+    }
+
+    /// The next answer to send, if any.
+    pub fn poll_transmit(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
+        self.replies.pop_front()
+    }
+
+    fn answer_due_polls(&mut self, now: Instant, key: TransferKey) {
+        let Some(transfer) = self.transfers.get_mut(&key) else { return };
+        if let Some((_, poll)) = transfer.status_due.take_if(|(due, _)| *due <= now) {
+            self.reply(key, Some(poll));
+        }
+    }
+
+    /// Says where this receiver stands with a transfer, within what it was sent: a receiver
+    /// never amplifies.
+    fn reply(&mut self, key: TransferKey, poll: Option<Poll>) {
+        let receiver = self.config.id;
+        let active = self.active_transfers().max(1);
+        let Some(transfer) = self.transfers.get_mut(&key) else { return };
+        let block_room = |incoming: &Incoming| {
+            let block = incoming.largest_block().max(1);
+            let free = self.config.block_memory.saturating_sub(self.memory_used) / block / active;
+            // Two blocks are always allowed: a sender must be able to go on.
+            (incoming.open_blocks() + free).clamp(2, usize::from(u16::MAX)) as u16
+        };
+        let body = match (&transfer.state, poll) {
+            (State::Offered(_) | State::Ended, _) => return,
+            (State::Receiving(incoming), None) => Body::Join(Join {
+                receiver,
+                recv_buffer: self.config.recv_buffer,
+                window: block_room(incoming),
+            }),
+            (State::Receiving(incoming), Some(poll)) => {
+                let (runs, covered) = incoming.deficits(poll.horizon);
+                Body::Status(Status {
+                    receiver,
+                    round: poll.round,
+                    covered,
+                    received: transfer.received,
+                    overflowed: self.overflowed,
+                    window: block_room(incoming),
+                    state: ReceiverState::Receiving,
+                    runs,
+                })
+            }
+            (State::Verifying, None) => Body::Join(Join {
+                receiver,
+                recv_buffer: self.config.recv_buffer,
+                window: u16::MAX,
+            }),
+            (State::Verifying, Some(poll)) => Body::Status(Status {
+                receiver,
+                round: poll.round,
+                covered: poll.horizon,
+                received: transfer.received,
+                overflowed: self.overflowed,
+                window: u16::MAX,
+                state: ReceiverState::Verifying,
+                runs: Vec::new(),
+            }),
+            (State::Confirmed(blake3), _) => Body::Confirm(Confirm { receiver, blake3: *blake3 }),
+            (State::Refused(reason, text), _) => {
+                Body::Refuse(Refuse { receiver, reason: *reason, text })
+            }
+        };
+        let bytes = Frame { transfer: key.1, body }.to_datagram();
+        if transfer.bytes_out + bytes.len() as u64 <= transfer.bytes_in {
+            transfer.bytes_out += bytes.len() as u64;
+            self.replies.push_back((key.0, bytes));
+        }
+    }
+}
+
+impl State {
+    fn is_active(&self) -> bool {
+        matches!(self, Self::Offered(_) | Self::Receiving(_) | Self::Verifying)
+    }
+}
+
+/// Spreads answers over the poll's slot, evenly over receivers and rounds.
+fn slot(id: ReceiverId, poll: &Poll) -> Duration {
+    if poll.slot_micros == 0 {
+        return Duration::ZERO;
+    }
+    let mut mixed = id.0 ^ u64::from(poll.round).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed ^= mixed >> 31;
+    Duration::from_micros(mixed % u64::from(poll.slot_micros))
+}

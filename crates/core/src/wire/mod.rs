@@ -1,0 +1,238 @@
+//! Frames as bytes: parsing and emitting, nothing else.
+//!
+//! Every frame begins with the same sixteen bytes; numbers are big-endian.
+//! `docs/PROTOCOL.md` holds the same offsets as the `field` modules here.
+//!
+//! ```text
+//!  0      4  5  6     8               16
+//! +------+--+--+-----+---------------+-------- - -
+//! | SIAR | v| k|  0  |  transfer id  |  body of kind k
+//! +------+--+--+-----+---------------+-------- - -
+//! ```
+
+mod announce;
+mod end;
+mod poll;
+mod reply;
+mod status;
+mod symbol;
+
+pub use announce::Announce;
+pub use end::{End, EndReason};
+pub use poll::Poll;
+pub use reply::{Confirm, Join, Refuse, RefuseReason};
+pub use status::{DeficitRun, MAX_RUNS, ReceiverState, Status};
+pub use symbol::{SYMBOL_HEADER_LEN, Symbol};
+
+use std::ops::Range;
+
+/// First bytes of every frame; a datagram without them is the seed's raw format.
+pub const MAGIC: [u8; 4] = *b"SIAR";
+/// Protocol version in byte 4.
+pub const VERSION: u8 = 1;
+/// Bytes before a frame's body.
+pub const HEADER_LEN: usize = 16;
+
+mod field {
+    use std::ops::Range;
+    pub(super) const MAGIC: Range<usize> = 0..4;
+    pub(super) const VERSION: usize = 4;
+    pub(super) const KIND: usize = 5;
+    pub(super) const RESERVED: Range<usize> = 6..8;
+    pub(super) const TRANSFER: Range<usize> = 8..16;
+}
+
+/// Why a datagram is not a valid frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// The datagram does not begin with the magic: the seed's raw format.
+    #[error("not a frame")]
+    NotAFrame,
+    /// Another version of the protocol.
+    #[error("frame of protocol version {0}, this is version {VERSION}")]
+    Version(u8),
+    /// No frame has this kind.
+    #[error("unknown frame kind {0}")]
+    Kind(u8),
+    /// The datagram ends before the frame does.
+    #[error("frame cut short")]
+    Truncated,
+    /// A field holds a value that no sender gives it.
+    #[error("impossible value in field {0}")]
+    Field(&'static str),
+}
+
+/// Identity of one transfer, chosen at random by its sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TransferId(pub u64);
+
+impl std::fmt::Display for TransferId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// Identity of one receiver process, chosen at random when it starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReceiverId(pub u64);
+
+/// The body of a frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body<'a> {
+    /// Sender to all: a file is on its way.
+    Announce(Announce<'a>),
+    /// Receiver to sender: it takes part.
+    Join(Join),
+    /// Sender to all: one source or repair symbol.
+    Symbol(Symbol<'a>),
+    /// Sender to all: report what you lack.
+    Poll(Poll),
+    /// Receiver to sender: what it lacks.
+    Status(Status),
+    /// Receiver to sender: it will not have the file.
+    Refuse(Refuse<'a>),
+    /// Receiver to sender: the file is verified and published.
+    Confirm(Confirm),
+    /// Sender to all: the transfer is over.
+    End(End),
+}
+
+/// One datagram of the protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// The transfer that it belongs to.
+    pub transfer: TransferId,
+    /// What it says.
+    pub body: Body<'a>,
+}
+
+impl<'a> Frame<'a> {
+    /// Reads one datagram.
+    ///
+    /// # Errors
+    /// Says which rule the datagram breaks; it never panics.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
+        if bytes.get(field::MAGIC) != Some(&MAGIC[..]) {
+            return Err(ParseError::NotAFrame);
+        }
+        if bytes.len() < HEADER_LEN {
+            return Err(ParseError::Truncated);
+        }
+        match bytes[field::VERSION] {
+            VERSION => {}
+            other => return Err(ParseError::Version(other)),
+        }
+        let body = match bytes[field::KIND] {
+            announce::KIND => Body::Announce(Announce::parse(bytes)?),
+            reply::KIND_JOIN => Body::Join(Join::parse(bytes)?),
+            symbol::KIND => Body::Symbol(Symbol::parse(bytes)?),
+            poll::KIND => Body::Poll(Poll::parse(bytes)?),
+            status::KIND => Body::Status(Status::parse(bytes)?),
+            reply::KIND_REFUSE => Body::Refuse(Refuse::parse(bytes)?),
+            reply::KIND_CONFIRM => Body::Confirm(Confirm::parse(bytes)?),
+            end::KIND => Body::End(End::parse(bytes)?),
+            other => return Err(ParseError::Kind(other)),
+        };
+        Ok(Self { transfer: TransferId(u64_at(bytes, field::TRANSFER)?), body })
+    }
+
+    /// Writes the frame behind what `out` already holds.
+    pub fn emit(&self, out: &mut Vec<u8>) {
+        let kind = match &self.body {
+            Body::Announce(_) => announce::KIND,
+            Body::Join(_) => reply::KIND_JOIN,
+            Body::Symbol(_) => symbol::KIND,
+            Body::Poll(_) => poll::KIND,
+            Body::Status(_) => status::KIND,
+            Body::Refuse(_) => reply::KIND_REFUSE,
+            Body::Confirm(_) => reply::KIND_CONFIRM,
+            Body::End(_) => end::KIND,
+        };
+        emit_header(out, kind, self.transfer);
+        match &self.body {
+            Body::Announce(body) => body.emit(out),
+            Body::Join(body) => body.emit(out),
+            Body::Symbol(body) => body.emit(out),
+            Body::Poll(body) => body.emit(out),
+            Body::Status(body) => body.emit(out),
+            Body::Refuse(body) => body.emit(out),
+            Body::Confirm(body) => body.emit(out),
+            Body::End(body) => body.emit(out),
+        }
+    }
+
+    /// The frame as a datagram of its own.
+    #[must_use]
+    pub fn to_datagram(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(128);
+        self.emit(&mut out);
+        out
+    }
+}
+
+fn emit_header(out: &mut Vec<u8>, kind: u8, transfer: TransferId) {
+    let mut header = [0; HEADER_LEN];
+    header[field::MAGIC].copy_from_slice(&MAGIC);
+    header[field::VERSION] = VERSION;
+    header[field::KIND] = kind;
+    header[field::RESERVED].copy_from_slice(&[0; 2]);
+    header[field::TRANSFER].copy_from_slice(&transfer.0.to_be_bytes());
+    out.extend_from_slice(&header);
+}
+
+fn array_at<const N: usize>(bytes: &[u8], range: Range<usize>) -> Result<[u8; N], ParseError> {
+    bytes.get(range).and_then(|slice| slice.try_into().ok()).ok_or(ParseError::Truncated)
+}
+
+fn u8_at(bytes: &[u8], at: usize) -> Result<u8, ParseError> {
+    bytes.get(at).copied().ok_or(ParseError::Truncated)
+}
+
+fn u16_at(bytes: &[u8], range: Range<usize>) -> Result<u16, ParseError> {
+    array_at(bytes, range).map(u16::from_be_bytes)
+}
+
+fn u32_at(bytes: &[u8], range: Range<usize>) -> Result<u32, ParseError> {
+    array_at(bytes, range).map(u32::from_be_bytes)
+}
+
+fn u64_at(bytes: &[u8], range: Range<usize>) -> Result<u64, ParseError> {
+    array_at(bytes, range).map(u64::from_be_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_datagram_without_magic_is_raw() {
+        assert_eq!(Frame::parse(b"\x89PNG"), Err(ParseError::NotAFrame));
+        assert_eq!(Frame::parse(b""), Err(ParseError::NotAFrame));
+    }
+
+    #[test]
+    fn version_and_kind_are_checked() {
+        let end =
+            Frame { transfer: TransferId(1), body: Body::End(End { reason: EndReason::Finished }) };
+        let mut bytes = end.to_datagram();
+        bytes[4] = 9;
+        assert_eq!(Frame::parse(&bytes), Err(ParseError::Version(9)));
+        bytes[4] = VERSION;
+        bytes[5] = 200;
+        assert_eq!(Frame::parse(&bytes), Err(ParseError::Kind(200)));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(kind in 0u8..12, body in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let mut bytes = b"SIAR\x01".to_vec();
+            bytes.push(kind);
+            bytes.extend_from_slice(&body);
+            if let Ok(frame) = Frame::parse(&bytes) {
+                let again = frame.to_datagram();
+                prop_assert_eq!(Frame::parse(&again), Ok(frame));
+            }
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! Both state machines in a simulated network: seeded, virtual clock, bounded steps.
+
+use std::collections::{BTreeMap, BinaryHeap};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use siar_core::protocol::{
+    BlockLayout, Receiver, ReceiverConfig, ReceiverEvent, SendProgress, Sender, SenderConfig,
+    TransmitBatch,
+};
+use siar_core::wire::{ReceiverId, TransferId};
+
+/// What the network does to each datagram at each receiver, in per cent.
+#[derive(Debug, Clone, Copy, Default)]
+struct Faults {
+    loss: u64,
+    duplicate: u64,
+    corrupt: u64,
+    /// Datagrams are held back by up to this much, which also reorders them.
+    jitter: Duration,
+}
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11
+    }
+
+    fn percent(&mut self, chance: u64) -> bool {
+        self.next() % 100 < chance
+    }
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct InFlight {
+    at: std::cmp::Reverse<(Instant, u64)>,
+    to: usize,
+    from: SocketAddr,
+    bytes: Vec<u8>,
+}
+
+struct Node {
+    receiver: Receiver,
+    address: SocketAddr,
+    file: Vec<u8>,
+    expected: [u8; 32],
+    published: Option<Vec<u8>>,
+    /// Deaf and dumb during this part of the run.
+    down: std::ops::Range<Duration>,
+}
+
+struct Outcome {
+    published: Vec<Option<Vec<u8>>>,
+    results: Vec<(SocketAddr, Result<(), String>)>,
+    progress: SendProgress,
+    took: Duration,
+}
+
+const SENDER: usize = usize::MAX;
+
+fn run(
+    file: &[u8],
+    receivers: usize,
+    faults: Faults,
+    seed: u64,
+    down: BTreeMap<usize, std::ops::Range<Duration>>,
+) -> Outcome {
+    let start = Instant::now();
+    let mut now = start;
+    let mut random = Random(seed | 1);
+    let sender_address: SocketAddr = "10.0.0.1:40000".parse().unwrap();
+    let layout = BlockLayout::new(file.len() as u64, 100, 16).unwrap();
+    let mut sender = Sender::new(
+        now,
+        SenderConfig {
+            transfer: TransferId(42),
+            name: "file".to_owned(),
+            blake3: *blake3::hash(file).as_bytes(),
+            layout,
+            servers: None,
+            join_wait: Duration::from_millis(300),
+            rate: None,
+        },
+    );
+    let mut nodes: Vec<Node> = (0..receivers)
+        .map(|index| Node {
+            receiver: Receiver::new(ReceiverConfig {
+                id: ReceiverId(index as u64 + 1),
+                recv_buffer: 4 << 20,
+                block_memory: 64 * 1600,
+                silence: Duration::from_secs(30),
+            }),
+            address: SocketAddr::from((
+                [10, 0, 1 + (index / 250) as u8, (index % 250) as u8],
+                5005,
+            )),
+            file: Vec::new(),
+            expected: [0; 32],
+            published: None,
+            down: down.get(&index).cloned().unwrap_or(Duration::MAX..Duration::MAX),
+        })
+        .collect();
+    let mut network: BinaryHeap<InFlight> = BinaryHeap::new();
+    let mut sequence = 0u64;
+    let mut batch = TransmitBatch::default();
+
+    for _step in 0..3_000_000 {
+        let mut source = file;
+        while sender.poll_transmit(now, &mut source, 16, &mut batch).unwrap() {
+            for datagram in batch.bytes.chunks(batch.segment_len) {
+                for to in 0..nodes.len() {
+                    transmit(
+                        &mut network,
+                        &mut random,
+                        faults,
+                        &mut sequence,
+                        now,
+                        to,
+                        sender_address,
+                        datagram,
+                    );
+                }
+            }
+        }
+        for node in &mut nodes {
+            drive(node, file);
+            while let Some((_, bytes)) = node.receiver.poll_transmit() {
+                if !node.down.contains(&(now - start)) {
+                    transmit(
+                        &mut network,
+                        &mut random,
+                        faults,
+                        &mut sequence,
+                        now,
+                        SENDER,
+                        node.address,
+                        &bytes,
+                    );
+                }
+            }
+        }
+        while sender.poll_event().is_some() {}
+        if sender.is_ended() {
+            return Outcome {
+                published: nodes.into_iter().map(|node| node.published).collect(),
+                results: sender
+                    .outcomes()
+                    .into_iter()
+                    .map(|outcome| (outcome.server, outcome.result))
+                    .collect(),
+                progress: sender.progress(),
+                took: now - start,
+            };
+        }
+        let arrival = network.peek().map(|next| next.at.0.0);
+        let timers = nodes.iter().filter_map(|node| node.receiver.poll_timeout());
+        let next =
+            timers.chain(sender.poll_timeout(now)).chain(arrival).min().expect("something is due");
+        now = now.max(next);
+        while network.peek().is_some_and(|next| next.at.0.0 <= now) {
+            let datagram = network.pop().unwrap();
+            if datagram.to == SENDER {
+                sender.handle_datagram(now, datagram.from, &datagram.bytes);
+            } else if !nodes[datagram.to].down.contains(&(now - start)) {
+                // A corrupted datagram may be no frame at all.
+                let _ = nodes[datagram.to].receiver.handle_datagram(
+                    now,
+                    datagram.from,
+                    &datagram.bytes,
+                );
+            }
+        }
+        sender.handle_timeout(now);
+        for node in &mut nodes {
+            node.receiver.handle_timeout(now);
+        }
+    }
+    panic!("the transfer did not end: {:?}", sender.progress());
+}
+
+#[allow(clippy::too_many_arguments)]
+fn transmit(
+    network: &mut BinaryHeap<InFlight>,
+    random: &mut Random,
+    faults: Faults,
+    sequence: &mut u64,
+    now: Instant,
+    to: usize,
+    from: SocketAddr,
+    bytes: &[u8],
+) {
+    if random.percent(faults.loss) {
+        return;
+    }
+    let copies = 1 + u64::from(random.percent(faults.duplicate));
+    for _ in 0..copies {
+        let mut bytes = bytes.to_vec();
+        // UDP's checksum catches flipped bits; what is left is a cut datagram or a foreign one.
+        if random.percent(faults.corrupt) {
+            if random.percent(50) {
+                bytes[random.next() as usize % 5] ^= 1 << (random.next() % 8);
+            }
+            bytes.truncate(1 + random.next() as usize % bytes.len());
+        }
+        let jitter = random.next() % (faults.jitter.as_micros() as u64 + 1);
+        *sequence += 1;
+        let at = now + Duration::from_micros(100 + jitter);
+        network.push(InFlight { at: std::cmp::Reverse((at, *sequence)), to, from, bytes });
+    }
+}
+
+fn drive(node: &mut Node, original: &[u8]) {
+    while let Some(event) = node.receiver.poll_event() {
+        match event {
+            ReceiverEvent::Announced { key, file } => {
+                assert_eq!(file.size, original.len() as u64);
+                node.file = vec![0; original.len()];
+                node.expected = file.blake3;
+                node.receiver.accept(key);
+            }
+            ReceiverEvent::Block { key, block } => {
+                let offset = block.offset as usize;
+                let (bytes, len) = block.decode().unwrap();
+                node.file[offset..offset + len].copy_from_slice(&bytes[..len]);
+                node.receiver.handle_block_written(key, bytes);
+            }
+            ReceiverEvent::Complete { key } => {
+                let digest = *blake3::hash(&node.file).as_bytes();
+                assert_eq!(digest, node.expected);
+                assert!(node.published.is_none(), "published twice");
+                node.published = Some(std::mem::take(&mut node.file));
+                node.receiver.handle_published(key, digest);
+            }
+            ReceiverEvent::Abandoned { .. } => {}
+        }
+    }
+}
+
+fn sample(len: usize) -> Vec<u8> {
+    let mut random = Random(len as u64 | 1);
+    (0..len).map(|_| random.next() as u8).collect()
+}
+
+fn assert_delivered(file: &[u8], outcome: &Outcome) {
+    for published in &outcome.published {
+        assert!(published.as_deref() == Some(file), "a receiver lacks the file");
+    }
+    for (server, result) in &outcome.results {
+        assert_eq!(result, &Ok(()), "{server}");
+    }
+    assert_eq!(outcome.results.len(), outcome.published.len());
+}
+
+#[test]
+fn a_clean_network_needs_no_repair() {
+    for len in [0, 1, 99, 100, 1600, 1601, 100_000] {
+        let file = sample(len);
+        let outcome = run(&file, 3, Faults::default(), 7, BTreeMap::new());
+        assert_delivered(&file, &outcome);
+        assert_eq!(outcome.progress.repair_sent, 0, "{len} bytes");
+        assert_eq!(outcome.progress.source_sent, len.div_ceil(100) as u64);
+    }
+}
+
+#[test]
+fn nobody_there_ends_after_the_join_wait() {
+    let outcome = run(&sample(1000), 0, Faults::default(), 7, BTreeMap::new());
+    assert!(outcome.results.is_empty());
+    assert_eq!(outcome.took, Duration::from_millis(300));
+}
+
+/// Repair is bounded by the worst receiver, not by the sum of all losses.
+#[test]
+fn repair_follows_the_worst_receiver() {
+    let file = sample(400_000);
+    for (receivers, loss, limit) in [(1, 10, 1.25), (2, 10, 1.35), (32, 10, 1.75), (32, 1, 1.25)] {
+        let faults = Faults { loss, ..Faults::default() };
+        let outcome = run(&file, receivers, faults, 11, BTreeMap::new());
+        assert_delivered(&file, &outcome);
+        let progress = outcome.progress;
+        let ratio = 1.0 + progress.repair_sent as f64 / progress.source_total as f64;
+        assert!(ratio < limit, "{receivers} receivers, {loss} %: {ratio}");
+    }
+}
+
+#[test]
+fn one_that_dies_does_not_hold_up_the_others() {
+    let file = sample(2_000_000);
+    let down = BTreeMap::from([(1, Duration::from_millis(21)..Duration::MAX)]);
+    let outcome = run(&file, 3, Faults::default(), 3, down);
+    assert!(outcome.published[0].is_some() && outcome.published[2].is_some());
+    assert!(outcome.published[1].is_none());
+    let failed: Vec<_> = outcome.results.iter().filter(|(_, result)| result.is_err()).collect();
+    assert_eq!(failed, [&("10.0.1.1:5005".parse().unwrap(), Err("fell silent".to_owned()))]);
+    assert!(outcome.took < Duration::from_secs(10), "{:?}", outcome.took);
+}
+
+#[test]
+fn one_that_pauses_gets_the_rest_afterwards() {
+    let file = sample(2_000_000);
+    for pause in [500, 3000] {
+        let down =
+            BTreeMap::from([(1, Duration::from_millis(21)..Duration::from_millis(21 + pause))]);
+        let outcome = run(&file, 3, Faults::default(), 3, down);
+        assert_delivered(&file, &outcome);
+    }
+}
+
+#[test]
+fn one_that_comes_late_is_served() {
+    let file = sample(3_000_000);
+    let down = BTreeMap::from([(1, Duration::ZERO..Duration::from_millis(35))]);
+    let outcome =
+        run(&file, 2, Faults { jitter: Duration::from_millis(4), ..Faults::default() }, 3, down);
+    assert_eq!(outcome.published[0].as_deref(), Some(file.as_slice()));
+    assert!(outcome.results.iter().all(|(_, result)| result.is_ok()));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn every_file_arrives_whatever_the_network_does(
+        len in 0usize..120_000,
+        receivers in 1usize..6,
+        loss in 0u64..30,
+        duplicate in 0u64..30,
+        corrupt in 0u64..10,
+        jitter in 0u64..4000,
+        seed in any::<u64>(),
+    ) {
+        let file = sample(len);
+        let faults = Faults { loss, duplicate, corrupt, jitter: Duration::from_micros(jitter) };
+        let outcome = run(&file, receivers, faults, seed, BTreeMap::new());
+        // A receiver whose every join was lost is not known to the sender.
+        for (server, result) in &outcome.results {
+            prop_assert_eq!(result, &Ok(()), "{}", server);
+        }
+        let published = outcome.published.iter().flatten().count();
+        prop_assert!(published >= outcome.results.len());
+        for published in outcome.published.iter().flatten() {
+            prop_assert!(published == &file);
+        }
+    }
+}
