@@ -1,3 +1,27 @@
 //! What Siar's four clients and its server share.
+//!
+//! Data flows one way: options, task, fetch, broadcast, events, report.
+//!
+//! | layer | modules | knows |
+//! |---|---|---|
+//! | face | [`console`], [`options`], [`worker`] | terminals, processes, clap |
+//! | job | [`task`], [`mod@fetch`], [`broadcast`], [`mod@receive`] | files, HTTP, sockets |
+//! | edge | [`net`], [`store`] | sockets and disks |
+//! | protocol | [`protocol`], [`wire`] | nothing outside: bytes and a clock that it is given |
+//! | data | [`event`], [`urls`], [`timing`], [`progress`] | what happened, and how it is shown |
+
+pub mod broadcast;
+pub mod console;
+pub mod event;
+pub mod fetch;
+pub mod net;
+pub mod options;
+pub mod progress;
 pub mod protocol;
+pub mod receive;
+pub mod store;
+pub mod task;
+pub mod timing;
+pub mod urls;
 pub mod wire;
+pub mod worker;

@@ -136,6 +136,21 @@ impl Receiver {
         self.transfers.values().filter(|transfer| transfer.state.is_active()).count()
     }
 
+    /// How many senders may still ask for a confirmation or refusal that was lost.
+    #[must_use]
+    pub fn unsettled_transfers(&self) -> usize {
+        let settled = |state: &State| matches!(state, State::Confirmed(_) | State::Refused(..));
+        self.transfers.values().filter(|transfer| settled(&transfer.state)).count()
+    }
+
+    /// Refuses every transfer that is under way, with this reason.
+    pub fn refuse_all(&mut self, reason: RefuseReason, text: &str) {
+        let keys: Vec<TransferKey> = self.transfers.keys().copied().collect();
+        for key in keys {
+            self.refuse(key, reason, text);
+        }
+    }
+
     /// Takes one datagram.
     ///
     /// # Errors

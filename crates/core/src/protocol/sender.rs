@@ -773,11 +773,10 @@ impl Sender {
         if let Some(outstanding) = self.outstanding.get_mut(&sent.block) {
             outstanding.fresh_round = self.round + 1;
         }
-        if self.sending.is_empty() {
-            if let Pass::All { next } = self.pass {
+        if self.sending.is_empty()
+            && let Pass::All { next } = self.pass {
                 self.horizon = next;
             }
-        }
         Ok(true)
     }
 

@@ -1,0 +1,286 @@
+//! File to servers.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{EventKind, Phase, TaskVoice};
+use crate::fetch::Download;
+use crate::net::{BroadcastFile, Broadcaster, Destinations, NetError, drive_sender, send_raw};
+use crate::protocol::{BlockLayout, MAX_BLOCK_SYMBOLS, Outcome, Sender, SenderConfig, SenderEvent};
+use crate::wire::TransferId;
+
+/// How a file is broadcast.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BroadcastConfig {
+    /// Where to.
+    pub destinations: Destinations,
+    /// Wire format.
+    pub wire: Wire,
+    /// Wait for this many servers.
+    pub servers: Option<usize>,
+    /// The longest wait for servers to join.
+    pub join_wait: Duration,
+    /// Ceiling in bytes per second.
+    pub rate: Option<u64>,
+}
+
+/// Wire format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Wire {
+    /// Frames, with repair and confirmation.
+    Reliable,
+    /// The seed's: one datagram, nothing more.
+    Raw,
+}
+
+/// A file did not reach every server.
+#[derive(Debug, thiserror::Error)]
+pub enum BroadcastError {
+    /// The seed's format cannot carry it.
+    #[error(
+        "{name} has {bytes} bytes; --wire raw sends a file as one datagram of at most {} bytes",
+        crate::net::MAX_RAW_BYTES
+    )]
+    TooLargeForRaw {
+        /// The file.
+        name: String,
+        /// Its size.
+        bytes: u64,
+    },
+    /// The file cannot be cut into blocks.
+    #[error("{name}: {error}")]
+    Layout {
+        /// The file.
+        name: String,
+        /// Why.
+        error: crate::protocol::LayoutError,
+    },
+    /// Nobody answered.
+    #[error(
+        "{name}: nobody confirmed, no server joined within {wait:?}; is one running, on port {port} \
+         of this network? (a host whose Docker sets bridge-nf-call-iptables lets broadcasts \
+         through and drops the answers)"
+    )]
+    NobodyJoined {
+        /// The file.
+        name: String,
+        /// How long it was waited.
+        wait: Duration,
+        /// Where servers listen.
+        port: u16,
+    },
+    /// Some did not get it.
+    #[error("{name}: {}", list(.unconfirmed))]
+    Unconfirmed {
+        /// The file.
+        name: String,
+        /// Who did not, and why.
+        unconfirmed: Vec<(String, String)>,
+    },
+    /// `--servers` asked for more than there were.
+    #[error("{name}: {} of {expected} servers joined: {}", .joined.len(), .joined.join(", "))]
+    TooFewServers {
+        /// The file.
+        name: String,
+        /// How many were asked for.
+        expected: usize,
+        /// Who joined.
+        joined: Vec<String>,
+    },
+    /// The network or the file failed.
+    #[error(transparent)]
+    Net(#[from] NetError),
+}
+
+fn list(unconfirmed: &[(String, String)]) -> String {
+    let entries = unconfirmed.iter().map(|(server, reason)| format!("{server} {reason}"));
+    entries.collect::<Vec<_>>().join("; ")
+}
+
+/// Room that a sealed frame would need besides headers: nonce and tag.
+const SEAL_LEN: usize = 40;
+const IP_AND_UDP_LEN: usize = 28;
+/// A whole number of vectors, and what an Ethernet frame of 1,500 bytes holds.
+const MAX_SYMBOL_SIZE: usize = 1408;
+const MIN_SYMBOL_SIZE: usize = 64;
+
+/// One symbol fits one packet; a small file is not padded to a whole packet.
+fn symbol_size(path_mtu: usize, bytes: u64) -> u16 {
+    let room =
+        path_mtu - (IP_AND_UDP_LEN + SEAL_LEN + crate::wire::SYMBOL_HEADER_LEN).min(path_mtu);
+    let fits = (room / 64 * 64).clamp(MIN_SYMBOL_SIZE, MAX_SYMBOL_SIZE);
+    // Between 1 and 1,408.
+    u64::max(1, bytes).min(fits as u64) as u16
+}
+
+/// Broadcasts a downloaded file and waits until every server that joined has confirmed it.
+///
+/// # Errors
+/// Nobody joined, somebody who joined does not have the file, or the network failed.
+pub fn broadcast(
+    file: &Download,
+    config: &BroadcastConfig,
+    voice: &TaskVoice,
+) -> Result<(), BroadcastError> {
+    match config.wire {
+        Wire::Raw => broadcast_raw(file, config, voice),
+        Wire::Reliable => broadcast_reliably(file, config, voice),
+    }
+}
+
+fn started(file: &Download, transfer: String, voice: &TaskVoice) {
+    voice.event(EventKind::BroadcastStarted {
+        transfer,
+        name: file.name.clone(),
+        bytes: file.bytes,
+        blake3: blake3::Hash::from_bytes(file.blake3).to_string(),
+    });
+}
+
+fn broadcast_raw(
+    file: &Download,
+    config: &BroadcastConfig,
+    voice: &TaskVoice,
+) -> Result<(), BroadcastError> {
+    if file.bytes > crate::net::MAX_RAW_BYTES {
+        return Err(BroadcastError::TooLargeForRaw { name: file.name.clone(), bytes: file.bytes });
+    }
+    started(file, "raw".to_owned(), voice);
+    send_raw(&file.path, &config.destinations)?;
+    voice.event(EventKind::SourceSent { datagrams: 1 });
+    Ok(())
+}
+
+fn broadcast_reliably(
+    file: &Download,
+    config: &BroadcastConfig,
+    voice: &TaskVoice,
+) -> Result<(), BroadcastError> {
+    let mut socket = Broadcaster::open(&config.destinations)?;
+    let symbol_size = symbol_size(socket.path_mtu(), file.bytes);
+    let layout = BlockLayout::new(file.bytes, symbol_size, MAX_BLOCK_SYMBOLS)
+        .map_err(|error| BroadcastError::Layout { name: file.name.clone(), error })?;
+    let transfer = TransferId(rand::random());
+    let opened = File::open(&file.path)
+        .map_err(|error| NetError::Source { path: file.path.clone(), error })?;
+    let mut source = BroadcastFile { path: file.path.clone(), file: opened };
+    let mut sender = Sender::new(
+        Instant::now(),
+        SenderConfig {
+            transfer,
+            name: file.name.clone(),
+            blake3: file.blake3,
+            layout,
+            servers: config.servers,
+            join_wait: config.join_wait,
+            rate: config.rate,
+        },
+    );
+    started(file, transfer.to_string(), voice);
+
+    let mut telling = Telling::default();
+    let driven = drive_sender(
+        &mut sender,
+        &mut socket,
+        &mut source,
+        usize::from(symbol_size),
+        |sender, event| telling.observe(sender, event, voice),
+    );
+    let sent = sender.progress();
+    voice.event(EventKind::SourceSent { datagrams: sent.source_sent });
+    voice.event(EventKind::RepairSent { datagrams: sent.repair_sent });
+    let outcomes = sender.outcomes();
+    let unconfirmed: Vec<(String, String)> = outcomes
+        .iter()
+        .filter_map(|outcome| Some((label(outcome, &outcomes), outcome.result.clone().err()?)))
+        .collect();
+    for (server, reason) in &unconfirmed {
+        voice.event(EventKind::Unconfirmed { server: server.clone(), reason: reason.clone() });
+    }
+    driven?;
+    let name = file.name.clone();
+    if outcomes.is_empty() {
+        let port = config.destinations.port;
+        return Err(BroadcastError::NobodyJoined { name, wait: config.join_wait, port });
+    }
+    if !unconfirmed.is_empty() {
+        return Err(BroadcastError::Unconfirmed { name, unconfirmed });
+    }
+    if let Some(expected) = config.servers.filter(|expected| outcomes.len() < *expected) {
+        let joined = outcomes.iter().map(|outcome| label(outcome, &outcomes)).collect();
+        return Err(BroadcastError::TooFewServers { name, expected, joined });
+    }
+    Ok(())
+}
+
+/// The address, and the receiver's number where several share it.
+fn label(outcome: &Outcome, all: &[Outcome]) -> String {
+    let shared = all.iter().filter(|other| other.server == outcome.server).count() > 1;
+    server_label(outcome.server, outcome.receiver.0, shared)
+}
+
+fn server_label(server: SocketAddr, receiver: u64, shared: bool) -> String {
+    if shared { format!("{server}#{:04x}", receiver >> 48) } else { server.to_string() }
+}
+
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Turns what the sender does into events, and into progress a few times a second.
+#[derive(Default)]
+struct Telling {
+    last_progress: Option<Instant>,
+    addresses: Vec<(SocketAddr, u64)>,
+}
+
+impl Telling {
+    fn observe(&mut self, sender: &Sender, event: Option<SenderEvent>, voice: &TaskVoice) {
+        match event {
+            Some(SenderEvent::Joined { receiver, server }) => {
+                self.addresses.push((server, receiver.0));
+                let server = self.label(server, receiver.0);
+                voice.event(EventKind::ServerJoined { server });
+            }
+            Some(SenderEvent::Confirmed { receiver, server }) => {
+                let server = self.label(server, receiver.0);
+                voice.event(EventKind::Confirmed { server });
+            }
+            None => {
+                let now = Instant::now();
+                let due = self.last_progress.is_none_or(|last| now >= last + PROGRESS_INTERVAL);
+                if due {
+                    self.last_progress = Some(now);
+                    let progress = sender.progress();
+                    if sender.is_source_sent() {
+                        let (done, total) = (progress.confirmed as u64, progress.joined as u64);
+                        voice.progress(Phase::Confirming, done, total);
+                    } else {
+                        let (done, total) = (progress.source_sent, progress.source_total);
+                        voice.progress(Phase::Broadcasting, done, total);
+                    }
+                }
+            }
+        }
+    }
+
+    fn label(&self, server: SocketAddr, receiver: u64) -> String {
+        let shared = self.addresses.iter().filter(|(address, _)| *address == server).count() > 1;
+        server_label(server, receiver, shared)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn symbols_fit_the_packet() {
+        assert_eq!(symbol_size(1500, 1 << 30), 1408);
+        assert_eq!(symbol_size(65_536, 1 << 30), 1408);
+        assert_eq!(symbol_size(576, 1 << 30), 448);
+        assert_eq!(symbol_size(1500, 100), 100);
+        assert_eq!(symbol_size(1500, 0), 1);
+    }
+}

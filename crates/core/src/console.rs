@@ -1,0 +1,472 @@
+//! From a command line to an exit code: everything that a process shows and returns.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser};
+use jiff::Timestamp;
+
+use crate::event::{Event, EventKind, Observer, Progress, Style, TaskVoice};
+use crate::options::{ClientOptions, ColorChoice, ConsoleOptions, ServerOptions};
+use crate::progress::Bars;
+use crate::receive::receive;
+use crate::task::TaskConfig;
+use crate::timing;
+use crate::urls::Task;
+use crate::worker::Job;
+
+/// One client run: its tasks, what they have in common, and whom they tell.
+pub struct Run {
+    style: Style,
+    options: ClientOptions,
+    tasks: Vec<Task>,
+    config: Arc<TaskConfig>,
+    console: Arc<Console>,
+    started: Timestamp,
+    results: Mutex<Vec<(String, Option<Duration>)>>,
+}
+
+/// Parses the command line, lets `body` run the tasks in its style, prints the seed's total
+/// and says how it went.
+pub fn run_client(style: Style, body: impl FnOnce(&Run)) -> ExitCode {
+    let options = ClientOptions::parse();
+    if let Some(done) = completions::<ClientOptions>(&options.console, &style.to_string()) {
+        return done;
+    }
+    let tasks = match options.tasks() {
+        Ok(tasks) => tasks,
+        Err(error) => return usage_error(&error),
+    };
+    let console = match Console::new(&options.console) {
+        Ok(console) => Arc::new(console),
+        Err(error) => return usage_error(&error),
+    };
+    let concurrent = match style {
+        Style::Mp | Style::Mt => tasks.len(),
+        Style::MpAsync | Style::MtAsync => tasks.len().min(options.worker_count(style)),
+    };
+    let config = Arc::new(options.task_config(concurrent));
+    let started = Timestamp::now();
+    let results = Mutex::default();
+    let run = Run { style, options, tasks, config, console, started, results };
+    run.tell(EventKind::RunStarted, None);
+    body(&run);
+    run.finish()
+}
+
+impl Run {
+    /// The tasks in the list's order. Asking for the next one queues it and prints the
+    /// seed's `mendownload` line.
+    pub fn tasks(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.iter().inspect(|task| {
+            self.tell(EventKind::TaskQueued { url: task.url.clone() }, Some(&task.name));
+        })
+    }
+
+    /// What all tasks have in common.
+    #[must_use]
+    pub fn config(&self) -> Arc<TaskConfig> {
+        Arc::clone(&self.config)
+    }
+
+    /// Async styles: most workers at once.
+    #[must_use]
+    pub fn worker_count(&self) -> usize {
+        self.options.worker_count(self.style)
+    }
+
+    /// Async styles: a result is given up when its task has not advanced for this long.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.options.timeout
+    }
+
+    /// What a worker process needs to know of `task`.
+    #[must_use]
+    pub fn job(&self, task: &Task) -> Job {
+        let config = TaskConfig::clone(&self.config);
+        Job { style: self.style, task: task.clone(), config }
+    }
+
+    /// With what `task` tells what happens to it, wherever it runs.
+    #[must_use]
+    pub fn voice(&self, task: &Task) -> TaskVoice {
+        TaskVoice::new(self.style, &task.name, self.observer())
+    }
+
+    /// Whom everything is told.
+    #[must_use]
+    pub fn observer(&self) -> Arc<dyn Observer> {
+        Arc::clone(&self.console) as Arc<dyn Observer>
+    }
+
+    /// Keeps a task's result, in the order of these calls, and tells of a failure.
+    pub fn collect<E: Display>(&self, task: &Task, result: Result<Duration, E>) {
+        let took = match result {
+            Ok(took) => Some(took),
+            Err(error) => {
+                let error = error.to_string();
+                self.tell(EventKind::TaskFailed { error }, Some(&task.name));
+                None
+            }
+        };
+        lock(&self.results).push((task.name.clone(), took));
+    }
+
+    fn tell(&self, kind: EventKind, task: Option<&str>) {
+        let task = task.map(str::to_owned);
+        self.console.event(Event { style: Some(self.style), task, ..Event::now(kind) });
+    }
+
+    fn finish(self) -> ExitCode {
+        let results = std::mem::take(&mut *lock(&self.results));
+        let failed = results.iter().filter(|(_, took)| took.is_none()).count();
+        let seconds = Timestamp::now().duration_since(self.started).as_secs_f64();
+        self.tell(EventKind::RunFinished { seconds, failed }, None);
+        // The two pool scripts print their results under a line of their own
+        // (`multi_process_async.py`, line 28, and `multi_thread_async.py`, line 29).
+        let heading = match self.style {
+            Style::Mp | Style::Mt => None,
+            Style::MpAsync => Some("status TASK"),
+            Style::MtAsync => Some("hasil task yang dijalankan"),
+        };
+        let mut state = self.console.lock();
+        if let Some(heading) = heading {
+            state.line(heading);
+            let results = results.iter().map(|(name, took)| (name.as_str(), *took));
+            state.line(&timing::results_dict(results));
+        }
+        state.finish(failed == 0)
+    }
+}
+
+/// Parses the command line, receives until stopped, and says how it went.
+pub fn run_server() -> ExitCode {
+    let options = ServerOptions::parse();
+    if let Some(done) = completions::<ServerOptions>(&options.console, "server") {
+        return done;
+    }
+    let console = match Console::new(&options.console) {
+        Ok(console) => console,
+        Err(error) => return usage_error(&error),
+    };
+    console.lock().dump = options.dump;
+    let result = receive(&options.receive_config(), &console);
+    let mut state = console.lock();
+    match result {
+        Ok(summary) => {
+            let bytes = bytesize::ByteSize::b(summary.bytes).display().iec();
+            let mut text = format!("{} files received, {bytes}", summary.files);
+            if summary.failed > 0 {
+                text.push_str(&format!(", {} transfers failed", summary.failed));
+            }
+            state.note(&text);
+            state.finish(true)
+        }
+        Err(error) => {
+            state.complain(&error);
+            state.finish(false)
+        }
+    }
+}
+
+fn completions<O: CommandFactory>(options: &ConsoleOptions, name: &str) -> Option<ExitCode> {
+    let shell = options.completions?;
+    clap_complete::generate(shell, &mut O::command(), name, &mut io::stdout());
+    Some(ExitCode::SUCCESS)
+}
+
+fn usage_error(error: &dyn Display) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::from(2)
+}
+
+/// The event file cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("event file {path}: {error}")]
+struct EventFileError {
+    path: PathBuf,
+    error: io::Error,
+}
+
+/// Turns events into lines, bars and the event file.
+struct Console(Mutex<State>);
+
+struct State {
+    bars: Bars,
+    events: Option<(PathBuf, BufWriter<Box<dyn Write + Send>>)>,
+    /// Events go to standard output, so nothing else does.
+    stdout_taken: bool,
+    quiet: bool,
+    color: bool,
+    dump: bool,
+    run_started: Option<Timestamp>,
+    tasks: HashMap<String, TaskState>,
+    output_error: Option<String>,
+}
+
+#[derive(Default)]
+struct TaskState {
+    started: Option<Timestamp>,
+    name: String,
+    servers: Vec<String>,
+}
+
+impl Console {
+    fn new(options: &ConsoleOptions) -> Result<Self, EventFileError> {
+        use std::io::IsTerminal;
+        let terminal = io::stderr().is_terminal();
+        let bars = Bars::new(terminal && !options.no_progress && !options.quiet);
+        let color = match options.color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => {
+                terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            }
+        };
+        init_logger(options, &bars);
+        let stdout_taken = options.events.as_deref().is_some_and(|path| path.as_os_str() == "-");
+        let events = match &options.events {
+            None => None,
+            Some(path) if stdout_taken => Some((
+                path.clone(),
+                BufWriter::new(Box::new(io::stdout()) as Box<dyn Write + Send>),
+            )),
+            Some(path) => {
+                let file = File::create(path)
+                    .map_err(|error| EventFileError { path: path.clone(), error })?;
+                Some((path.clone(), BufWriter::new(Box::new(file) as Box<dyn Write + Send>)))
+            }
+        };
+        Ok(Self(Mutex::new(State {
+            bars,
+            events,
+            stdout_taken,
+            quiet: options.quiet,
+            color,
+            dump: false,
+            run_started: None,
+            tasks: HashMap::new(),
+            output_error: None,
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.0)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A task that panicked is reported as failed; what it told stays told.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Observer for Console {
+    fn event(&self, event: Event) {
+        self.lock().event(&event);
+    }
+
+    fn progress(&self, progress: Progress) {
+        self.lock().bars.progress(&progress);
+    }
+}
+
+impl State {
+    fn event(&mut self, event: &Event) {
+        self.write_event(event);
+        self.bars.event(event);
+        match &event.task {
+            Some(task) => self.task_event(task, event),
+            None => self.process_event(event),
+        }
+    }
+
+    fn write_event(&mut self, event: &Event) {
+        let Some((path, file)) = &mut self.events else { return };
+        let written = serde_json::to_writer(&mut *file, event)
+            .map_err(io::Error::from)
+            .and_then(|()| file.write_all(b"\n"))
+            .and_then(|()| file.flush());
+        if let Err(error) = written {
+            let error = format!("event file {}: {error}", path.display());
+            self.output_error.get_or_insert(error);
+        }
+    }
+
+    fn process_event(&mut self, event: &Event) {
+        match &event.kind {
+            EventKind::RunStarted => self.run_started = Some(event.time),
+            EventKind::RunFinished { .. } => {
+                let from = self.run_started.unwrap_or(event.time);
+                self.line(&timing::total_line(from, event.time));
+            }
+            EventKind::Listening { address } => self.note(&format!("listening on {address}")),
+            EventKind::Received { from, path, bytes, blake3, .. } => {
+                self.received(from, path, *bytes, blake3);
+            }
+            EventKind::TransferFailed { from, reason, .. } => {
+                self.complain(&format!("{reason} (from {from})"));
+            }
+            EventKind::Dropped { reason, count } => {
+                self.note(&format!("{count} datagrams dropped: {reason}"));
+            }
+            _ => {}
+        }
+    }
+
+    /// `udpserver_broadcast.py`, lines 19 to 21.
+    fn received(&mut self, from: &str, path: &str, bytes: u64, blake3: &str) {
+        let address = from.rsplit_once(':').map_or_else(
+            || timing::str_repr(from),
+            |(host, port)| format!("({}, {port})", timing::str_repr(host)),
+        );
+        self.line(&address);
+        if self.dump {
+            if let Err(error) = self.dump(path) {
+                self.complain(&format!("{path}: {error}"));
+            }
+        } else {
+            let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
+            self.line(&format!("diterima  {name} {bytes} byte blake3 {blake3}"));
+        }
+        self.line(&format!("dikirim oleh  {address}"));
+    }
+
+    /// The whole file in Python's notation, in pieces: it may be larger than memory.
+    fn dump(&mut self, path: &str) -> io::Result<()> {
+        let mut buffer = vec![0; 1 << 16];
+        let (mut single, mut double) = (false, false);
+        let mut file = File::open(path)?;
+        loop {
+            let read = file.read(&mut buffer)?;
+            if read == 0 {
+                break;
+            }
+            single |= buffer[..read].contains(&b'\'');
+            double |= buffer[..read].contains(&b'"');
+        }
+        let quote = timing::bytes_quote(single, double);
+        let mut text = format!("diterima  b{}", char::from(quote));
+        let mut file = File::open(path)?;
+        loop {
+            let read = file.read(&mut buffer)?;
+            if read == 0 {
+                break;
+            }
+            timing::push_bytes_repr(&buffer[..read], quote, &mut text);
+            self.print(&text);
+            text.clear();
+        }
+        text.push(char::from(quote));
+        self.line(&text);
+        Ok(())
+    }
+
+    fn task_event(&mut self, key: &str, event: &Event) {
+        let task = self.tasks.entry(key.to_owned()).or_default();
+        match &event.kind {
+            EventKind::TaskQueued { url } => self.line(&format!("mendownload {url}")),
+            EventKind::DownloadStarted => task.started = Some(event.time),
+            EventKind::BroadcastStarted { name, .. } => {
+                task.name.clone_from(name);
+                self.line(&format!("broadcast file {name}"));
+            }
+            EventKind::Confirmed { server } => {
+                let line = format!("{server} confirmed {}", task.name);
+                task.servers.push(line);
+            }
+            EventKind::Unconfirmed { server, reason } => {
+                let line = format!("{server} did not confirm {}: {reason}", task.name);
+                task.servers.push(line);
+            }
+            EventKind::TaskFinished { .. } => {
+                let (task, from) = (std::mem::take(task), event.time);
+                let line = timing::writing_line(&task.name, task.started.unwrap_or(from), from);
+                log::warn!(target: "root", "{line}");
+                if task.servers.is_empty() {
+                    self.note(&format!("{}: sent raw, nothing confirms it", task.name));
+                }
+                for line in task.servers {
+                    self.note(&line);
+                }
+            }
+            EventKind::TaskFailed { error } => {
+                for line in std::mem::take(&mut task.servers) {
+                    self.note(&line);
+                }
+                self.complain(&format!("{key}: {error}"));
+            }
+            _ => {}
+        }
+    }
+
+    /// One of the seed's lines.
+    fn line(&mut self, text: &str) {
+        self.print(&format!("{text}\n"));
+    }
+
+    fn print(&mut self, text: &str) {
+        if self.stdout_taken {
+            return;
+        }
+        let printed = self.bars.suspend(|| {
+            let mut stdout = io::stdout().lock();
+            stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+        });
+        // A reader that has seen enough is no error, and no reason to stop a transfer.
+        match printed {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                self.output_error.get_or_insert(format!("standard output: {error}"));
+            }
+            _ => {}
+        }
+    }
+
+    /// Something on standard error that is no failure.
+    fn note(&self, text: &str) {
+        if !self.quiet {
+            self.bars.suspend(|| eprintln!("{text}"));
+        }
+    }
+
+    fn complain(&self, text: &dyn Display) {
+        let (on, off) = if self.color { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+        self.bars.suspend(|| eprintln!("{on}error:{off} {text}"));
+    }
+
+    fn finish(&mut self, success: bool) -> ExitCode {
+        if let Some(error) = self.output_error.take() {
+            self.complain(&error);
+            return ExitCode::FAILURE;
+        }
+        if success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+/// Lines as Python's `logging` prints them: `WARNING:root:…`.
+fn init_logger(options: &ConsoleOptions, bars: &Bars) {
+    let level = match (options.quiet, options.verbose) {
+        (true, _) => "error",
+        (false, 0) => "warn",
+        (false, 1) => "info",
+        (false, _) => "debug",
+    };
+    let logger = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level))
+        .format(|out, record| {
+            let level = match record.level() {
+                log::Level::Warn => "WARNING",
+                other => other.as_str(),
+            };
+            writeln!(out, "{level}:{}:{}", record.target(), record.args())
+        })
+        .target(env_logger::Target::Pipe(bars.writer()))
+        .try_init();
+    // Only a second console in one process could have set one before.
+    debug_assert!(logger.is_ok());
+}

@@ -1,0 +1,174 @@
+//! URL to file: HTTP and HTTPS, streamed.
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::store::{safe_file_name, temporary_file};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A server that sends nothing for this long is given up.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+const MAX_REDIRECTS: u32 = 10;
+
+/// A downloaded file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Download {
+    /// Where it stands.
+    pub path: PathBuf,
+    /// Its name, from the URL's path.
+    pub name: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// BLAKE3 of it.
+    pub blake3: [u8; 32],
+}
+
+/// A URL could not be downloaded.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The server is not there, refuses, or breaks off.
+    #[error("{url}: {error}")]
+    Http {
+        /// The URL.
+        url: String,
+        /// Why.
+        error: Box<ureq::Error>,
+    },
+    /// The body ended too early or stalled.
+    #[error("{url}: broke off after {bytes} bytes: {error}")]
+    Body {
+        /// The URL.
+        url: String,
+        /// Bytes received before.
+        bytes: u64,
+        /// Why.
+        error: io::Error,
+    },
+    /// The file cannot be written.
+    #[error("{path}: {error}")]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// Downloads `url` into `dir` under its own name; a file of that name is replaced once the
+/// download is whole. `progress` is told the bytes so far and in all (zero if unknown).
+///
+/// # Errors
+/// The download failed; nothing is left under the file's name that was not there before.
+pub fn fetch(
+    url: &str,
+    dir: &Path,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<Download, FetchError> {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .timeout_recv_response(Some(STALL_TIMEOUT))
+        .timeout_per_read(Some(STALL_TIMEOUT))
+        .max_redirects(MAX_REDIRECTS)
+        .user_agent(concat!("siar/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .into();
+    let http = |error| FetchError::Http { url: url.to_owned(), error: Box::new(error) };
+    let mut response = agent.get(url).call().map_err(http)?;
+    let total = response.body().content_length().unwrap_or(0);
+    let name = file_name(url);
+    let path = dir.join(&name);
+    let unwritable = |path: &Path, error| FetchError::Write { path: path.to_owned(), error };
+    let mut file = temporary_file(dir).map_err(|error| unwritable(dir, error))?;
+
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; 64 << 10];
+    let mut bytes = 0;
+    let mut body = response.body_mut().as_reader();
+    loop {
+        let read = match body.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(FetchError::Body { url: url.to_owned(), bytes, error }),
+        };
+        hasher.update(&buffer[..read]);
+        file.write_all(&buffer[..read]).map_err(|error| unwritable(&path, error))?;
+        bytes += read as u64;
+        progress(bytes, total);
+    }
+    file.persist(&path).map_err(|error| unwritable(&path, error.error))?;
+    Ok(Download { path, name, bytes, blake3: *hasher.finalize().as_bytes() })
+}
+
+/// The last component of the URL's path, without its query, made safe; the host's name if
+/// the path has none.
+#[must_use]
+pub fn file_name(url: &str) -> String {
+    let Ok(url) = url::Url::parse(url) else { return safe_file_name("") };
+    let last = url.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or("");
+    match percent_encoding::percent_decode_str(last).decode_utf8_lossy().as_ref() {
+        "" => safe_file_name(url.host_str().unwrap_or("")),
+        name => safe_file_name(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn names_come_from_the_path() {
+        for (url, name) in [
+            ("https://a/b/logo-its-1.png", "logo-its-1.png"),
+            ("https://a/detikcon-ranadan-desktop-1.gif?d=1", "detikcon-ranadan-desktop-1.gif"),
+            ("https://a/b%20c+d.zip", "b c+d.zip"),
+            ("https://a/x%2F..%2Fy", "x_.._y"),
+            ("https://example.org/", "example.org"),
+            ("https://a/b&c=d.txt", "b&c=d.txt"),
+        ] {
+            assert_eq!(file_name(url), name, "{url}");
+        }
+    }
+
+    /// Answers one request with `response` and closes.
+    fn serve(response: &'static [u8]) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).unwrap();
+            stream.write_all(response).unwrap();
+        });
+        format!("http://{address}/dir/file.bin?x=1")
+    }
+
+    #[test]
+    fn a_download_is_written_and_hashed() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+        let download = fetch(&url, dir.path(), |_, total| assert_eq!(total, 5)).unwrap();
+        assert_eq!(download.path, dir.path().join("file.bin"));
+        assert_eq!(download.blake3, *blake3::hash(b"hello").as_bytes());
+        assert_eq!(std::fs::read(download.path).unwrap(), b"hello");
+    }
+
+    #[test]
+    fn a_body_cut_short_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nhello");
+        let error = fetch(&url, dir.path(), |_, _| ()).unwrap_err();
+        assert!(matches!(error, FetchError::Body { bytes: 5, .. }), "{error}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_404_names_url_and_status() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = serve(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+        let error = fetch(&url, dir.path(), |_, _| ()).unwrap_err().to_string();
+        assert!(error.contains(&url) && error.contains("404"), "{error}");
+    }
+}

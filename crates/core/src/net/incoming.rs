@@ -1,0 +1,208 @@
+//! The receiving socket.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use nix::poll::PollFlags;
+use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::socket::wait;
+use super::{Interface, NetError};
+
+/// Asked for; what the kernel gives is [`ReceiveSocket::recv_buffer`].
+const RECEIVE_BUFFER: usize = 16 << 20;
+/// A buffer takes the longest datagram, or a train of shorter ones that the kernel joined.
+const BUFFER_LEN: usize = 1 << 16;
+
+/// A train of datagrams from one sender.
+#[derive(Debug)]
+pub struct Datagrams<'a> {
+    /// Who sent them.
+    pub from: SocketAddr,
+    bytes: &'a [u8],
+    stride: usize,
+}
+
+impl<'a> Datagrams<'a> {
+    /// One by one; a single empty datagram is one too.
+    pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let empty = self.bytes.is_empty().then_some(self.bytes);
+        self.bytes.chunks(self.stride.max(1)).chain(empty)
+    }
+}
+
+/// Interrupts [`ReceiveSocket::wait`] from another thread or a signal handler.
+#[derive(Debug)]
+pub struct Wakeup(UnixStream);
+
+impl Wakeup {
+    /// Interrupts the wait that is under way, or the next one.
+    pub fn wake(&self) {
+        // A full pipe wakes as well.
+        let _ = (&self.0).write(&[0]);
+    }
+
+    /// Interrupts on `signal` as well.
+    ///
+    /// # Errors
+    /// The signal cannot be handled.
+    pub fn wake_on_signal(&self, signal: i32) -> io::Result<()> {
+        signal_hook::low_level::pipe::register(signal, self.0.try_clone()?)?;
+        Ok(())
+    }
+
+    /// Another handle on the same wait.
+    ///
+    /// # Errors
+    /// No file descriptor is left.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+}
+
+/// A bound socket that takes datagrams in trains.
+#[derive(Debug)]
+pub struct ReceiveSocket {
+    socket: Socket,
+    state: UdpSocketState,
+    buffers: Vec<u8>,
+    inode: String,
+    woken: UnixStream,
+    waker: UnixStream,
+}
+
+impl ReceiveSocket {
+    /// Binds `address`, which several servers on one machine may share, and joins `groups`.
+    ///
+    /// # Errors
+    /// The address is taken by something else, or an interface or group is unknown.
+    pub fn bind(
+        address: SocketAddr,
+        groups: &[IpAddr],
+        interface: Option<&Interface>,
+    ) -> Result<Self, NetError> {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        socket.set_broadcast(true)?;
+        if let Some(interface @ Interface::Name(_)) = interface {
+            interface.apply(&socket)?;
+        }
+        socket.bind(&address.into()).map_err(|error| NetError::Bind { address, error })?;
+        for &group in groups {
+            join(&socket, group, interface).map_err(|error| NetError::Group { group, error })?;
+        }
+        // As root the limit of net.core.rmem_max does not hold.
+        let forced = nix::sys::socket::setsockopt(
+            &socket,
+            nix::sys::socket::sockopt::RcvBufForce,
+            &RECEIVE_BUFFER,
+        );
+        if forced.is_err() {
+            socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        }
+        let state = UdpSocketState::new((&socket).into())?;
+        let (waker, woken) = UnixStream::pair()?;
+        waker.set_nonblocking(true)?;
+        woken.set_nonblocking(true)?;
+        let inode = File::from(socket.as_fd().try_clone_to_owned()?).metadata()?.ino().to_string();
+        let buffers = vec![0; BUFFER_LEN * BATCH_SIZE];
+        Ok(Self { socket, state, buffers, inode, woken, waker })
+    }
+
+    /// The address that is really bound.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("no IP address"))
+    }
+
+    /// The receive buffer's real size in bytes, as the kernel counts them.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub fn recv_buffer(&self) -> io::Result<u32> {
+        self.socket.recv_buffer_size().map(|size| u32::try_from(size).unwrap_or(u32::MAX))
+    }
+
+    /// What interrupts [`ReceiveSocket::wait`].
+    ///
+    /// # Errors
+    /// No file descriptor is left.
+    pub fn wakeup(&self) -> io::Result<Wakeup> {
+        self.waker.try_clone().map(Wakeup)
+    }
+
+    /// Waits for a datagram or a wakeup, at most `timeout`.
+    ///
+    /// # Errors
+    /// The socket cannot be waited for.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let descriptors =
+            [(self.socket.as_fd(), PollFlags::POLLIN), (self.woken.as_fd(), PollFlags::POLLIN)];
+        wait(&descriptors, timeout)?;
+        while self.woken.read(&mut [0; 64]).is_ok_and(|read| read == 64) {}
+        Ok(())
+    }
+
+    /// Hands the datagrams of one system call to `handle`; `false` if there were none.
+    ///
+    /// # Errors
+    /// The socket cannot be read.
+    pub fn receive(&mut self, mut handle: impl FnMut(Datagrams<'_>)) -> io::Result<bool> {
+        let mut meta = [RecvMeta::default(); BATCH_SIZE];
+        let mut slices: Vec<IoSliceMut<'_>> =
+            self.buffers.chunks_mut(BUFFER_LEN).map(IoSliceMut::new).collect();
+        let count = match self.state.recv((&self.socket).into(), &mut slices, &mut meta) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            // An answer met a port unreachable: no matter of the next datagram.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        for (meta, bytes) in meta[..count].iter().zip(self.buffers.chunks(BUFFER_LEN)) {
+            handle(Datagrams { from: meta.addr, bytes: &bytes[..meta.len], stride: meta.stride });
+        }
+        Ok(count > 0)
+    }
+
+    /// Sends an answer. One that is lost is asked for again, so a full queue is no error.
+    pub fn reply(&self, to: SocketAddr, bytes: &[u8]) {
+        if let Err(error) = self.socket.send_to(bytes, &to.into()) {
+            log::debug!("answer to {to}: {error}");
+        }
+    }
+
+    /// How many datagrams the kernel has dropped because the socket's buffer was full.
+    #[must_use]
+    pub fn overflowed(&self) -> u64 {
+        // SO_RXQ_OVFL would come with each datagram, past quinn-udp; this is the same counter.
+        let table = std::fs::read_to_string("/proc/thread-self/net/udp").unwrap_or_default();
+        table
+            .lines()
+            .map(|line| line.split_ascii_whitespace().collect::<Vec<_>>())
+            .find(|fields| fields.get(9).is_some_and(|field| *field == self.inode))
+            .and_then(|fields| fields.last()?.parse().ok())
+            .unwrap_or(0)
+    }
+}
+
+fn join(socket: &Socket, group: IpAddr, interface: Option<&Interface>) -> io::Result<()> {
+    match group {
+        IpAddr::V4(group) => {
+            let by = match interface {
+                Some(Interface::Address(IpAddr::V4(address))) => *address,
+                _ => Ipv4Addr::UNSPECIFIED,
+            };
+            socket.join_multicast_v4(&group, &by)
+        }
+        IpAddr::V6(group) => socket.join_multicast_v6(&group, 0),
+    }
+}

@@ -1,0 +1,73 @@
+//! Sockets: the edge between the state machines and the network.
+
+mod incoming;
+mod interface;
+mod outgoing;
+mod raw;
+mod socket;
+
+pub use incoming::{Datagrams, ReceiveSocket, Wakeup};
+pub use interface::{Interface, path_mtu};
+pub use outgoing::{BroadcastFile, drive_sender};
+pub use raw::{MAX_RAW_BYTES, send_raw};
+pub use socket::{Broadcaster, Destinations};
+
+use std::io;
+use std::net::SocketAddr;
+
+/// A socket cannot do what it must.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// No such interface, or it cannot be used.
+    #[error("interface {interface}: {error}")]
+    Interface {
+        /// As given.
+        interface: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// The address is taken or not this machine's.
+    #[error("cannot listen on {address}: {error}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// The group cannot be joined.
+    #[error("cannot join multicast group {group}: {error}")]
+    Group {
+        /// The group.
+        group: std::net::IpAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// A datagram cannot be sent.
+    #[error("cannot send to {destination}: {error}{}", hint(.error))]
+    Send {
+        /// Where to.
+        destination: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// Any other call on a socket.
+    #[error("UDP socket: {0}")]
+    Socket(#[from] io::Error),
+    /// The file that is broadcast cannot be read.
+    #[error("{path}: {error}")]
+    Source {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NetworkUnreachable => {
+            " (no route: name the network's own broadcast address with --target, or --interface)"
+        }
+        _ => "",
+    }
+}

@@ -1,0 +1,79 @@
+//! Drives a [`Sender`] over a socket.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use super::{Broadcaster, NetError};
+use crate::protocol::{BlockSource, Sender, SenderEvent, TransmitBatch};
+use crate::wire::SYMBOL_HEADER_LEN;
+
+/// The file that is broadcast.
+#[derive(Debug)]
+pub struct BroadcastFile {
+    /// Where it stands, for messages.
+    pub path: PathBuf,
+    /// Open for reading.
+    pub file: File,
+}
+
+impl BlockSource for BroadcastFile {
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
+    }
+}
+
+/// Runs the transfer to its end and tells what happens and how far it is.
+///
+/// # Errors
+/// The socket or the file fails; receivers are told that nothing more will come.
+pub fn drive_sender(
+    sender: &mut Sender,
+    socket: &mut Broadcaster,
+    file: &mut BroadcastFile,
+    symbol_size: usize,
+    mut observe: impl FnMut(&Sender, Option<SenderEvent>),
+) -> Result<(), NetError> {
+    let result = run(sender, socket, file, symbol_size, &mut observe);
+    if result.is_err() {
+        sender.cancel();
+        let mut batch = TransmitBatch::default();
+        while matches!(sender.poll_transmit(Instant::now(), file, 1, &mut batch), Ok(true)) {
+            // The first error is the one to tell.
+            let _ = socket.send(&batch);
+        }
+    }
+    result
+}
+
+fn run(
+    sender: &mut Sender,
+    socket: &mut Broadcaster,
+    file: &mut BroadcastFile,
+    symbol_size: usize,
+    observe: &mut impl FnMut(&Sender, Option<SenderEvent>),
+) -> Result<(), NetError> {
+    let segment_len = SYMBOL_HEADER_LEN + symbol_size;
+    let mut batch = TransmitBatch::default();
+    while !sender.is_ended() {
+        let now = Instant::now();
+        socket.receive(|from, bytes| sender.handle_datagram(now, from, bytes))?;
+        sender.handle_timeout(now);
+        while let Some(event) = sender.poll_event() {
+            observe(sender, Some(event));
+        }
+        let segments = socket.max_segments(segment_len);
+        let sent = sender
+            .poll_transmit(now, file, segments, &mut batch)
+            .map_err(|error| NetError::Source { path: file.path.clone(), error })?;
+        if sent {
+            socket.send(&batch)?;
+        } else if let Some(due) = sender.poll_timeout(now) {
+            socket.wait(Some(due.saturating_duration_since(now)))?;
+        }
+        observe(sender, None);
+    }
+    Ok(())
+}

@@ -1,0 +1,400 @@
+//! The server's job: datagrams to verified files.
+
+mod writers;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::event::{Event, EventKind, Observer};
+use crate::net::{Interface, NetError, ReceiveSocket};
+use crate::protocol::{AnnouncedFile, Receiver, ReceiverConfig, ReceiverEvent, TransferKey};
+use crate::store::{Naming, StoreError, temporary_file};
+use crate::wire::{ParseError, ReceiverId, RefuseReason};
+use writers::{StoreJob, StoreResult, Writers};
+
+/// Most bytes of unfinished blocks, over all transfers.
+const BLOCK_MEMORY: usize = 24 << 20;
+/// A sender that says nothing for this long is given up.
+const SILENCE: Duration = Duration::from_secs(30);
+const OVERFLOW_INTERVAL: Duration = Duration::from_millis(10);
+const DROPPED_INTERVAL: Duration = Duration::from_secs(1);
+/// After the last file, senders may ask again for this long.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_AFTER_SIGNAL: Duration = Duration::from_millis(300);
+
+/// `--names`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum NamingChoice {
+    /// The sender's name, made safe.
+    Original,
+    /// `img1.png`, `img2.gif`, …
+    Img,
+}
+
+/// What a server goes by.
+#[derive(Debug, Clone)]
+pub struct ReceiveConfig {
+    /// Where to listen.
+    pub bind: SocketAddr,
+    /// Multicast groups to join.
+    pub groups: Vec<IpAddr>,
+    /// Where to receive.
+    pub interface: Option<Interface>,
+    /// Where files go.
+    pub dir: PathBuf,
+    /// How they are called.
+    pub names: NamingChoice,
+    /// Most bytes of one file.
+    pub max_file: u64,
+    /// Most bytes of all files of this run.
+    pub quota: u64,
+    /// Stop after so many files.
+    pub exit_after: Option<u64>,
+}
+
+/// The server cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiveError {
+    /// Its socket fails.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// Files cannot be written where they are to go.
+    #[error("cannot write to {dir}: {error}")]
+    Dir {
+        /// The folder.
+        dir: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+}
+
+/// What a server did until it stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReceiveSummary {
+    /// Files published.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Transfers that failed or were broken off.
+    pub failed: u64,
+}
+
+struct Transfer {
+    file: AnnouncedFile,
+    started: Instant,
+}
+
+struct Server<'a> {
+    config: &'a ReceiveConfig,
+    observer: &'a dyn Observer,
+    machine: Receiver,
+    writers: Writers,
+    transfers: HashMap<TransferKey, Transfer>,
+    /// Bytes published or promised to transfers under way.
+    quota_used: u64,
+    summary: ReceiveSummary,
+    dropped: BTreeMap<String, u64>,
+}
+
+/// Receives until SIGINT, SIGTERM, or `exit_after` files.
+///
+/// # Errors
+/// The socket cannot be bound, the folder not be written to, or the socket fails.
+pub fn receive(
+    config: &ReceiveConfig,
+    observer: &dyn Observer,
+) -> Result<ReceiveSummary, ReceiveError> {
+    temporary_file(&config.dir)
+        .map_err(|error| ReceiveError::Dir { dir: config.dir.clone(), error })?;
+    let mut socket = ReceiveSocket::bind(config.bind, &config.groups, config.interface.as_ref())?;
+    let stopped = stop_flag(&socket).map_err(NetError::from)?;
+    let naming = match config.names {
+        NamingChoice::Original => Naming::original(),
+        NamingChoice::Img => Naming::numbered(),
+    };
+    let (results, finished) = channel::unbounded();
+    let mut server = Server {
+        config,
+        observer,
+        machine: Receiver::new(ReceiverConfig {
+            id: ReceiverId(rand::random()),
+            recv_buffer: socket.recv_buffer().map_err(NetError::from)?,
+            block_memory: BLOCK_MEMORY,
+            silence: SILENCE,
+        }),
+        writers: Writers::start(&config.dir, naming, &socket, results).map_err(NetError::from)?,
+        transfers: HashMap::new(),
+        quota_used: 0,
+        summary: ReceiveSummary::default(),
+        dropped: BTreeMap::new(),
+    };
+    let address = socket.local_address().map_err(NetError::from)?.to_string();
+    server.tell(EventKind::Listening { address });
+    server.run(&mut socket, &finished, &stopped)?;
+    server.tell_dropped();
+    Ok(server.summary)
+}
+
+/// Set by the first SIGINT or SIGTERM, which also interrupts the wait; the second ends the
+/// process at once.
+fn stop_flag(socket: &ReceiveSocket) -> std::io::Result<Arc<AtomicBool>> {
+    let stopped = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stopped))?;
+        signal_hook::flag::register(signal, Arc::clone(&stopped))?;
+        socket.wakeup()?.wake_on_signal(signal)?;
+    }
+    Ok(stopped)
+}
+
+impl Server<'_> {
+    fn run(
+        &mut self,
+        socket: &mut ReceiveSocket,
+        finished: &channel::Receiver<StoreResult>,
+        stopped: &AtomicBool,
+    ) -> Result<(), NetError> {
+        let mut next_overflow = Instant::now();
+        let mut next_dropped = Instant::now() + DROPPED_INTERVAL;
+        let mut linger_until = None;
+        loop {
+            let received = socket.receive(|datagrams| {
+                let now = Instant::now();
+                for datagram in datagrams.iter() {
+                    self.handle_datagram(now, datagrams.from, datagram);
+                }
+            })?;
+            let now = Instant::now();
+            if now >= next_overflow {
+                next_overflow = now + OVERFLOW_INTERVAL;
+                self.machine.handle_overflow(socket.overflowed());
+            }
+            for result in finished.try_iter() {
+                self.handle_store_result(result);
+            }
+            self.machine.handle_timeout(now);
+            self.handle_events();
+            while let Some((to, bytes)) = self.machine.poll_transmit() {
+                socket.reply(to, &bytes);
+            }
+            if now >= next_dropped {
+                next_dropped = now + DROPPED_INTERVAL;
+                self.tell_dropped();
+            }
+
+            if linger_until.is_none() {
+                if stopped.load(Ordering::Relaxed) {
+                    self.machine.refuse_all(RefuseReason::Stopping, "server is stopping");
+                    self.break_off_all();
+                    linger_until = Some(now + LINGER_AFTER_SIGNAL);
+                    continue;
+                }
+                if self.config.exit_after.is_some_and(|files| self.summary.files >= files) {
+                    linger_until = Some(now + LINGER);
+                }
+            }
+            let settled =
+                self.machine.unsettled_transfers() == 0 && self.machine.active_transfers() == 0;
+            if linger_until.is_some_and(|until| settled || now >= until) {
+                return Ok(());
+            }
+            if !received {
+                let due = [self.machine.poll_timeout(), linger_until, self.next_tell(next_dropped)];
+                let due = due.into_iter().flatten().min();
+                socket.wait(due.map(|due| due.saturating_duration_since(Instant::now())))?;
+            }
+        }
+    }
+
+    fn next_tell(&self, next_dropped: Instant) -> Option<Instant> {
+        (!self.dropped.is_empty()).then_some(next_dropped)
+    }
+
+    fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
+        match self.machine.handle_datagram(now, from, bytes) {
+            Ok(()) => {}
+            // The seed's format: the datagram is the file.
+            Err(ParseError::NotAFrame) => self.handle_raw(from, bytes),
+            Err(error) => *self.dropped.entry(error.to_string()).or_default() += 1,
+        }
+    }
+
+    fn handle_raw(&mut self, from: SocketAddr, bytes: &[u8]) {
+        let size = bytes.len() as u64;
+        if let Err((_, text)) = self.check_size(size) {
+            self.summary.failed += 1;
+            self.tell(EventKind::TransferFailed {
+                transfer: "raw".to_owned(),
+                from: from.to_string(),
+                reason: text,
+            });
+            return;
+        }
+        self.quota_used += size;
+        self.tell(EventKind::TransferStarted {
+            transfer: "raw".to_owned(),
+            from: from.to_string(),
+            name: String::new(),
+            bytes: size,
+        });
+        self.writers.submit_raw(from, bytes.to_vec());
+    }
+
+    fn check_size(&self, size: u64) -> Result<(), (RefuseReason, String)> {
+        let (max_file, quota) = (self.config.max_file, self.config.quota);
+        if size > max_file {
+            let text = format!("{size} bytes, the limit for one file is {max_file}");
+            return Err((RefuseReason::TooLarge, text));
+        }
+        if size > quota.saturating_sub(self.quota_used) {
+            let used = self.quota_used;
+            let text = format!("{size} bytes, of the quota of {quota} are {used} used");
+            return Err((RefuseReason::NoSpace, text));
+        }
+        Ok(())
+    }
+
+    fn handle_events(&mut self) {
+        while let Some(event) = self.machine.poll_event() {
+            match event {
+                ReceiverEvent::Announced { key, file } => self.handle_announced(key, file),
+                ReceiverEvent::Block { key, block } => {
+                    self.writers.submit(StoreJob::Block { key, block });
+                }
+                ReceiverEvent::Complete { key } => {
+                    if let Some(transfer) = self.transfers.get(&key) {
+                        let file = transfer.file.clone();
+                        self.writers.submit(StoreJob::Finish { key, file });
+                    }
+                }
+                ReceiverEvent::Abandoned { key, reason } => {
+                    self.writers.submit(StoreJob::Discard { key });
+                    let reason = match reason {
+                        Some(_) => "the sender ended the transfer",
+                        None => "the sender fell silent",
+                    };
+                    self.fail(key, reason);
+                }
+            }
+        }
+    }
+
+    fn handle_announced(&mut self, key: TransferKey, file: AnnouncedFile) {
+        let started = Instant::now();
+        self.tell(EventKind::TransferStarted {
+            transfer: key.1.to_string(),
+            from: key.0.to_string(),
+            name: file.name.clone(),
+            bytes: file.size,
+        });
+        let size = file.size;
+        let checked = self.check_size(size);
+        self.quota_used += size;
+        self.transfers.insert(key, Transfer { file, started });
+        match checked {
+            Ok(()) => self.writers.submit(StoreJob::Open { key, size }),
+            Err((reason, text)) => {
+                self.machine.refuse(key, reason, &text);
+                self.fail(key, &text);
+            }
+        }
+    }
+
+    fn handle_store_result(&mut self, result: StoreResult) {
+        match result {
+            StoreResult::Opened { key, result: Ok(()) } => self.machine.accept(key),
+            StoreResult::Opened { key, result: Err(error) } => self.store_failed(key, &error),
+            StoreResult::Written { key, buffer, result } => {
+                self.machine.handle_block_written(key, buffer);
+                if let Err(error) = result {
+                    self.store_failed(key, &error);
+                }
+            }
+            StoreResult::Published { key, result: Err(error) } => self.store_failed(key, &error),
+            StoreResult::Published { key, result: Ok(path) } => {
+                let Some(transfer) = self.transfers.remove(&key) else { return };
+                self.machine.handle_published(key, transfer.file.blake3);
+                self.summary.files += 1;
+                self.summary.bytes += transfer.file.size;
+                self.tell(EventKind::Received {
+                    transfer: key.1.to_string(),
+                    from: key.0.to_string(),
+                    path: path.display().to_string(),
+                    bytes: transfer.file.size,
+                    blake3: blake3::Hash::from_bytes(transfer.file.blake3).to_string(),
+                    seconds: transfer.started.elapsed().as_secs_f64(),
+                });
+            }
+            StoreResult::Raw { from, bytes, blake3, result } => match result {
+                Ok(path) => {
+                    self.summary.files += 1;
+                    self.summary.bytes += bytes;
+                    self.tell(EventKind::Received {
+                        transfer: "raw".to_owned(),
+                        from: from.to_string(),
+                        path: path.display().to_string(),
+                        bytes,
+                        blake3: blake3.to_string(),
+                        seconds: 0.0,
+                    });
+                }
+                Err(error) => {
+                    self.summary.failed += 1;
+                    self.quota_used -= bytes;
+                    self.tell(EventKind::TransferFailed {
+                        transfer: "raw".to_owned(),
+                        from: from.to_string(),
+                        reason: error.to_string(),
+                    });
+                }
+            },
+        }
+    }
+
+    fn store_failed(&mut self, key: TransferKey, error: &StoreError) {
+        let reason = match error {
+            StoreError::NoSpace { .. } => RefuseReason::NoSpace,
+            StoreError::Io { .. } => RefuseReason::Storage,
+            StoreError::Corrupt { .. } => RefuseReason::Corrupt,
+        };
+        let text = error.to_string();
+        self.writers.submit(StoreJob::Discard { key });
+        self.machine.refuse(key, reason, &text);
+        self.fail(key, &text);
+    }
+
+    fn fail(&mut self, key: TransferKey, reason: &str) {
+        let Some(transfer) = self.transfers.remove(&key) else { return };
+        self.quota_used -= transfer.file.size;
+        self.summary.failed += 1;
+        self.tell(EventKind::TransferFailed {
+            transfer: key.1.to_string(),
+            from: key.0.to_string(),
+            reason: format!("{}: {reason}", transfer.file.name),
+        });
+    }
+
+    fn break_off_all(&mut self) {
+        let keys: Vec<TransferKey> = self.transfers.keys().copied().collect();
+        for key in keys {
+            self.fail(key, "the server is stopping");
+        }
+    }
+
+    fn tell(&self, kind: EventKind) {
+        self.observer.event(Event::now(kind));
+    }
+
+    fn tell_dropped(&mut self) {
+        for (reason, count) in std::mem::take(&mut self.dropped) {
+            self.tell(EventKind::Dropped { reason, count });
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Threads that decode, write, hash and publish, so that the socket is always drained.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use crossbeam::channel::{self, Receiver, Sender};
+
+use crate::net::{ReceiveSocket, Wakeup};
+use crate::protocol::{AnnouncedFile, ReceivedBlock, TransferKey};
+use crate::store::{IncomingFile, Naming, StoreError};
+
+/// One file's pieces are all handled by one thread; more threads serve more files at once.
+const MAX_THREADS: usize = 4;
+
+pub(super) enum StoreJob {
+    Open { key: TransferKey, size: u64 },
+    Block { key: TransferKey, block: ReceivedBlock },
+    Finish { key: TransferKey, file: AnnouncedFile },
+    Discard { key: TransferKey },
+}
+
+pub(super) enum StoreResult {
+    Opened { key: TransferKey, result: Result<(), StoreError> },
+    Written { key: TransferKey, buffer: Vec<u8>, result: Result<(), StoreError> },
+    Published { key: TransferKey, result: Result<PathBuf, StoreError> },
+    Raw { from: SocketAddr, bytes: u64, blake3: blake3::Hash, result: Result<PathBuf, StoreError> },
+}
+
+enum Job {
+    Store(StoreJob),
+    Raw { from: SocketAddr, bytes: Vec<u8> },
+}
+
+/// The threads' jobs; they end when this is dropped.
+pub(super) struct Writers {
+    jobs: Vec<Sender<Job>>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+struct Writer {
+    dir: PathBuf,
+    naming: Arc<Naming>,
+    files: HashMap<TransferKey, IncomingFile>,
+    results: Sender<StoreResult>,
+    wakeup: Wakeup,
+}
+
+impl Writers {
+    pub(super) fn start(
+        dir: &Path,
+        naming: Naming,
+        socket: &ReceiveSocket,
+        results: Sender<StoreResult>,
+    ) -> io::Result<Self> {
+        let naming = Arc::new(naming);
+        let count = thread::available_parallelism().map_or(2, usize::from).clamp(2, MAX_THREADS);
+        let mut writers = Self { jobs: Vec::new(), threads: Vec::new() };
+        for number in 0..count {
+            // Unbounded, but what is in it is bounded by the receiver's block memory.
+            let (jobs, queue) = channel::unbounded();
+            let writer = Writer {
+                dir: dir.to_owned(),
+                naming: Arc::clone(&naming),
+                files: HashMap::new(),
+                results: results.clone(),
+                wakeup: socket.wakeup()?,
+            };
+            let thread = thread::Builder::new()
+                .name(format!("writer-{number}"))
+                .spawn(move || writer.run(&queue))?;
+            writers.jobs.push(jobs);
+            writers.threads.push(thread);
+        }
+        Ok(writers)
+    }
+
+    pub(super) fn submit(&self, job: StoreJob) {
+        let (StoreJob::Open { key, .. }
+        | StoreJob::Block { key, .. }
+        | StoreJob::Finish { key, .. }
+        | StoreJob::Discard { key }) = &job;
+        self.send(&key.clone(), Job::Store(job));
+    }
+
+    pub(super) fn submit_raw(&self, from: SocketAddr, bytes: Vec<u8>) {
+        self.send(&from, Job::Raw { from, bytes });
+    }
+
+    fn send(&self, to: &impl Hash, job: Job) {
+        let mut hasher = DefaultHasher::new();
+        to.hash(&mut hasher);
+        let index = hasher.finish() as usize % self.jobs.len();
+        // A writer ends only when this is dropped.
+        let _ = self.jobs[index].send(job);
+    }
+}
+
+impl Drop for Writers {
+    fn drop(&mut self) {
+        self.jobs.clear();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                log::error!("a writer thread panicked");
+            }
+        }
+    }
+}
+
+impl Writer {
+    fn run(mut self, queue: &Receiver<Job>) {
+        for job in queue {
+            let result = match job {
+                Job::Store(job) => self.store(job),
+                Job::Raw { from, bytes } => Some(self.publish_raw(from, &bytes)),
+            };
+            if let Some(result) = result {
+                if self.results.send(result).is_err() {
+                    return;
+                }
+                self.wakeup.wake();
+            }
+        }
+    }
+
+    fn store(&mut self, job: StoreJob) -> Option<StoreResult> {
+        match job {
+            StoreJob::Open { key, size } => {
+                let result = IncomingFile::create(&self.dir, size).map(|file| {
+                    self.files.insert(key, file);
+                });
+                Some(StoreResult::Opened { key, result })
+            }
+            StoreJob::Block { key, block } => {
+                let offset = block.offset;
+                let (buffer, len) = match block.decode() {
+                    Ok(decoded) => decoded,
+                    Err(error) => {
+                        let error = io::Error::other(error);
+                        let result = Err(StoreError::Io { path: self.dir.clone(), error });
+                        return Some(StoreResult::Written { key, buffer: Vec::new(), result });
+                    }
+                };
+                // Of a discarded file only the buffer is of interest.
+                let file = self.files.get_mut(&key);
+                let result = file.map_or(Ok(()), |file| file.write_at(offset, &buffer[..len]));
+                Some(StoreResult::Written { key, buffer, result })
+            }
+            StoreJob::Finish { key, file: announced } => {
+                let file = self.files.remove(&key)?;
+                let result = file.publish(announced.blake3, Some(&announced.name), &self.naming);
+                Some(StoreResult::Published { key, result })
+            }
+            StoreJob::Discard { key } => {
+                self.files.remove(&key);
+                None
+            }
+        }
+    }
+
+    /// The seed's format has no names: such files are numbered as the seed numbers them.
+    fn publish_raw(&self, from: SocketAddr, bytes: &[u8]) -> StoreResult {
+        let blake3 = blake3::hash(bytes);
+        let publish = || {
+            let mut file = IncomingFile::create(&self.dir, bytes.len() as u64)?;
+            file.write_at(0, bytes)?;
+            file.publish(*blake3.as_bytes(), None, &self.naming)
+        };
+        StoreResult::Raw { from, bytes: bytes.len() as u64, blake3, result: publish() }
+    }
+}

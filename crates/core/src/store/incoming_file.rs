@@ -1,0 +1,284 @@
+//! A file that arrives in pieces, in any order.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tempfile::NamedTempFile;
+
+use super::{safe_file_name, sync_dir, temporary_file, with_number};
+
+/// How received files are called.
+#[derive(Debug)]
+pub struct Naming {
+    numbered: bool,
+    next: AtomicU32,
+}
+
+impl Naming {
+    /// The sender's names, made safe; numbers for files without a name.
+    #[must_use]
+    pub fn original() -> Self {
+        Self { numbered: false, next: AtomicU32::new(1) }
+    }
+
+    /// `img1.png`, `img2.gif`, … with the extension that the bytes call for, as the seed
+    /// numbers them (`udpserver_broadcast.py`, line 23).
+    #[must_use]
+    pub fn numbered() -> Self {
+        Self { numbered: true, next: AtomicU32::new(1) }
+    }
+}
+
+/// A file could not be received.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The disk has no room for it.
+    #[error("{dir} has {available} bytes free, the file has {size}")]
+    NoSpace {
+        /// Where it was to go.
+        dir: PathBuf,
+        /// Free bytes.
+        available: u64,
+        /// The file's bytes.
+        size: u64,
+    },
+    /// It cannot be created, written, read back or renamed.
+    #[error("{path}: {error}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The bytes are not those that were announced.
+    #[error("BLAKE3 of the received bytes is {actual}, announced was {announced}")]
+    Corrupt {
+        /// As announced.
+        announced: blake3::Hash,
+        /// As received.
+        actual: blake3::Hash,
+    },
+}
+
+/// A file that is being received, under a temporary name in the folder it will stand in.
+#[derive(Debug)]
+pub struct IncomingFile {
+    dir: PathBuf,
+    file: NamedTempFile,
+    hasher: blake3::Hasher,
+    hashed: u64,
+    /// Pieces written behind what is hashed: offset and length.
+    ahead: BTreeMap<u64, usize>,
+    buffer: Vec<u8>,
+}
+
+impl IncomingFile {
+    /// Reserves `size` bytes in `dir`.
+    ///
+    /// # Errors
+    /// There is no room, or `dir` cannot be written to.
+    pub fn create(dir: &Path, size: u64) -> Result<Self, StoreError> {
+        let at = |error| StoreError::Io { path: dir.to_owned(), error };
+        let file = temporary_file(dir).map_err(at)?;
+        let space = nix::sys::statvfs::statvfs(dir).map_err(|error| at(error.into()))?;
+        let available = space.blocks_available().saturating_mul(space.fragment_size());
+        if size > available {
+            return Err(StoreError::NoSpace { dir: dir.to_owned(), available, size });
+        }
+        Ok(Self {
+            dir: dir.to_owned(),
+            file,
+            hasher: blake3::Hasher::new(),
+            hashed: 0,
+            ahead: BTreeMap::new(),
+            buffer: Vec::new(),
+        })
+    }
+
+    /// Writes a piece at its place and hashes as far as the file is without gaps.
+    ///
+    /// # Errors
+    /// The disk is full or failing.
+    pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        self.file.as_file().write_all_at(bytes, offset).map_err(|error| self.io_error(error))?;
+        if offset != self.hashed {
+            self.ahead.insert(offset, bytes.len());
+            return Ok(());
+        }
+        self.hasher.update(bytes);
+        self.hashed += bytes.len() as u64;
+        while let Some(len) = self.ahead.remove(&self.hashed) {
+            self.buffer.resize(len, 0);
+            let read = self.file.as_file().read_exact_at(&mut self.buffer, self.hashed);
+            read.map_err(|error| self.io_error(error))?;
+            self.hasher.update(&self.buffer);
+            self.hashed += len as u64;
+        }
+        Ok(())
+    }
+
+    /// Verifies the file and gives it its final name: `name` made safe, or a number if it is
+    /// `None`. Should a different file have that name already, it gets another one.
+    ///
+    /// # Errors
+    /// The bytes are not the announced ones, or the disk fails; the file is gone then.
+    pub fn publish(
+        self,
+        announced: [u8; 32],
+        name: Option<&str>,
+        naming: &Naming,
+    ) -> Result<PathBuf, StoreError> {
+        self.verify(announced)?;
+        match name {
+            Some(name) if !naming.numbered => self.rename_to(&safe_file_name(name)),
+            _ => {
+                let number = naming.next.fetch_add(1, Ordering::Relaxed);
+                let extension = self.extension(name.unwrap_or_default());
+                self.rename_to(&format!("img{number}{extension}"))
+            }
+        }
+    }
+
+    fn verify(&self, announced: [u8; 32]) -> Result<(), StoreError> {
+        let announced = blake3::Hash::from_bytes(announced);
+        let actual = self.hasher.finalize();
+        if actual != announced {
+            return Err(StoreError::Corrupt { announced, actual });
+        }
+        self.file.as_file().sync_data().map_err(|error| self.io_error(error))
+    }
+
+    /// What the bytes say, else what the name says.
+    fn extension(&self, name: &str) -> String {
+        let mut head = [0; 512];
+        let read = self.file.as_file().read_at(&mut head, 0).unwrap_or(0);
+        if let Some(kind) = infer::get(&head[..read]) {
+            return format!(".{}", kind.extension());
+        }
+        let name = safe_file_name(name);
+        Path::new(&name)
+            .extension()
+            .map_or_else(|| ".bin".to_owned(), |extension| format!(".{}", extension.display()))
+    }
+
+    fn rename_to(self, name: &str) -> Result<PathBuf, StoreError> {
+        let digest = self.hasher.finalize();
+        let mut file = self.file;
+        for number in 0..u32::MAX {
+            let candidate = if number == 0 { name.to_owned() } else { with_number(name, number) };
+            let path = self.dir.join(candidate);
+            let persisted = if is_same_file(&path, self.hashed, digest) {
+                file.persist(&path)
+            } else {
+                file.persist_noclobber(&path)
+            };
+            match persisted {
+                Ok(_) => {
+                    return match sync_dir(&self.dir) {
+                        Ok(()) => Ok(path),
+                        Err(error) => Err(StoreError::Io { path: self.dir, error }),
+                    };
+                }
+                Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
+                    file = error.file;
+                }
+                Err(error) => return Err(StoreError::Io { path, error: error.error }),
+            }
+        }
+        let error = io::Error::from(io::ErrorKind::AlreadyExists);
+        Err(StoreError::Io { path: self.dir.join(name), error })
+    }
+
+    fn io_error(&self, error: io::Error) -> StoreError {
+        StoreError::Io { path: self.file.path().to_owned(), error }
+    }
+}
+
+fn is_same_file(path: &Path, size: u64, digest: blake3::Hash) -> bool {
+    let is_candidate =
+        path.symlink_metadata().is_ok_and(|data| data.is_file() && data.len() == size);
+    is_candidate && hash_file(path).is_ok_and(|actual| actual == digest)
+}
+
+fn hash_file(path: &Path) -> io::Result<blake3::Hash> {
+    let mut file = File::open(path)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finalize()),
+            len => hasher.update(&buffer[..len]),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn receive(dir: &Path, bytes: &[u8], name: &str) -> Result<PathBuf, StoreError> {
+        let mut file = IncomingFile::create(dir, bytes.len() as u64)?;
+        let half = bytes.len() / 2;
+        file.write_at(half as u64, &bytes[half..])?;
+        file.write_at(0, &bytes[..half])?;
+        file.publish(*blake3::hash(bytes).as_bytes(), Some(name), &Naming::original())
+    }
+
+    #[test]
+    fn pieces_in_any_order_make_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = receive(dir.path(), b"hello world", "a.txt").unwrap();
+        assert_eq!(path, dir.path().join("a.txt"));
+        assert_eq!(std::fs::read(path).unwrap(), b"hello world");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn another_file_of_that_name_is_kept_and_the_same_one_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        receive(dir.path(), b"one", "a.txt").unwrap();
+        assert_eq!(receive(dir.path(), b"two", "a.txt").unwrap(), dir.path().join("a-1.txt"));
+        assert_eq!(receive(dir.path(), b"one", "a.txt").unwrap(), dir.path().join("a.txt"));
+        assert_eq!(std::fs::read(dir.path().join("a.txt")).unwrap(), b"one");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn wrong_bytes_leave_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = IncomingFile::create(dir.path(), 3).unwrap();
+        file.write_at(0, b"abc").unwrap();
+        let result = file.publish([0; 32], Some("a"), &Naming::original());
+        assert!(matches!(result, Err(StoreError::Corrupt { .. })));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_larger_than_the_disk_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let result = IncomingFile::create(dir.path(), u64::MAX);
+        assert!(matches!(result, Err(StoreError::NoSpace { .. })));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn numbered_names_carry_the_true_extension() {
+        let dir = tempfile::tempdir().unwrap();
+        let naming = Naming::numbered();
+        for (bytes, expected) in [
+            (&b"\x89PNG\r\n\x1a\n0000"[..], "img1.png"),
+            (b"GIF89a000000", "img2.gif"),
+            (b"no magic", "img3.txt"),
+        ] {
+            let mut file = IncomingFile::create(dir.path(), bytes.len() as u64).unwrap();
+            file.write_at(0, bytes).unwrap();
+            let path =
+                file.publish(*blake3::hash(bytes).as_bytes(), Some("x.txt"), &naming).unwrap();
+            assert_eq!(path, dir.path().join(expected));
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Files on disk: written under a temporary name, verified, published whole or not at all.
+
+mod incoming_file;
+mod name;
+
+pub use incoming_file::{IncomingFile, Naming, StoreError};
+pub use name::{safe_file_name, with_number};
+
+use std::fs::{File, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use tempfile::NamedTempFile;
+
+/// A file of its own in `dir` that vanishes unless it is persisted.
+///
+/// # Errors
+/// `dir` is not there or not writable.
+pub fn temporary_file(dir: &Path) -> io::Result<NamedTempFile> {
+    tempfile::Builder::new()
+        .prefix(".siar-")
+        .suffix(".part")
+        // The process's umask still applies: the file ends as any other would.
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(dir)
+}
+
+/// Makes a rename in `dir` outlast a loss of power.
+///
+/// # Errors
+/// The file system says so.
+pub fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}

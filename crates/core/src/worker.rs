@@ -1,0 +1,301 @@
+//! Worker processes: the same binary, started again, doing jobs that it reads from its
+//! standard input and telling what happens on its standard output, a JSON line each.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use nix::unistd::{Pid, getppid};
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Event, Observer, Progress, Style, TaskVoice};
+use crate::task::{TaskConfig, download_and_broadcast};
+use crate::urls::Task;
+
+/// Holds the parent's process id in a worker's environment.
+const PARENT_VARIABLE: &str = "SIAR_WORKER_PARENT";
+/// A line longer than this is not one of ours.
+const MAX_LINE: u64 = 1 << 20;
+/// How much of a lost worker's standard error its error tells.
+const STDERR_TAIL: u64 = 400;
+
+/// One task for a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// The client's style.
+    pub style: Style,
+    /// What to download.
+    pub task: Task,
+    /// How.
+    pub config: TaskConfig,
+}
+
+/// What a worker tells its parent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+enum Message {
+    Event(Event),
+    Progress(Progress),
+    Finished(Duration),
+    Failed(String),
+}
+
+/// A job that a worker process did not finish.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The process cannot be started.
+    #[error("cannot start a worker process: {0}")]
+    Spawn(io::Error),
+    /// The task itself failed; the worker is well.
+    #[error("{0}")]
+    Task(String),
+    /// The process ended in the middle of the job.
+    #[error("worker lost: process {pid} {}{}", describe(.status), tail(.stderr))]
+    Lost {
+        /// Its process id.
+        pid: u32,
+        /// How it ended, if that is known.
+        status: Option<ExitStatus>,
+        /// The end of its standard error.
+        stderr: String,
+    },
+    /// It wrote something that is no message.
+    #[error("worker process {pid} sent no valid message: {error}")]
+    Protocol {
+        /// Its process id.
+        pid: u32,
+        /// What is wrong.
+        error: io::Error,
+    },
+}
+
+fn describe(status: &Option<ExitStatus>) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    let Some(status) = status else { return "ended".to_owned() };
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => match Signal::try_from(signal) {
+            Ok(name) => format!("was killed by {name}"),
+            Err(_) => format!("was killed by signal {signal}"),
+        },
+        (None, Some(code)) => format!("exited with status {code}"),
+        (None, None) => "ended".to_owned(),
+    }
+}
+
+fn tail(stderr: &str) -> String {
+    let last = stderr.trim().lines().last().unwrap_or_default();
+    if last.is_empty() { String::new() } else { format!(" ({last})") }
+}
+
+/// Kills the process that is doing a job, from another thread.
+#[derive(Debug, Clone)]
+pub struct Killer(Arc<Mutex<Option<Pid>>>);
+
+impl Killer {
+    fn lock(&self) -> MutexGuard<'_, Option<Pid>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends SIGKILL, unless the process has been waited for already.
+    pub fn kill(&self) {
+        if let Some(pid) = *self.lock() {
+            // It may have ended by itself a moment ago.
+            let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+        }
+    }
+}
+
+/// A worker process as its parent holds it. When dropped it is waited for,
+/// and killed if it is in the middle of a job.
+#[derive(Debug)]
+pub struct WorkerProcess {
+    child: Child,
+    /// `None` once closed: the worker then ends after its job.
+    jobs: Option<ChildStdin>,
+    messages: BufReader<ChildStdout>,
+    stderr: File,
+    killer: Killer,
+    busy: bool,
+}
+
+impl WorkerProcess {
+    /// Starts this program again as a worker. The thread that calls this must outlive the
+    /// worker: it dies with that thread, and so with its parent.
+    ///
+    /// # Errors
+    /// The system has no room for another process, or for its pipes.
+    pub fn spawn() -> Result<Self, WorkerError> {
+        let start = || -> io::Result<Self> {
+            let stderr = tempfile::tempfile()?;
+            let mut child = Command::new(std::env::current_exe()?)
+                .env(PARENT_VARIABLE, std::process::id().to_string())
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(stderr.try_clone()?)
+                .spawn()?;
+            let jobs = child.stdin.take();
+            let messages = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+            let pid = Pid::from_raw(child.id().cast_signed());
+            let killer = Killer(Arc::new(Mutex::new(Some(pid))));
+            Ok(Self {
+                child,
+                jobs,
+                messages: BufReader::new(messages),
+                stderr,
+                killer,
+                busy: false,
+            })
+        };
+        start().map_err(WorkerError::Spawn)
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What kills it from another thread.
+    #[must_use]
+    pub fn killer(&self) -> Killer {
+        self.killer.clone()
+    }
+
+    /// Hands over a job and waits for its result; what happens meanwhile goes to `observer`.
+    ///
+    /// # Errors
+    /// The task failed, or the worker ended.
+    pub fn run(&mut self, job: &Job, observer: &dyn Observer) -> Result<Duration, WorkerError> {
+        let mut line = serde_json::to_vec(job)
+            .map_err(|error| WorkerError::Protocol { pid: self.pid(), error: error.into() })?;
+        line.push(b'\n');
+        self.busy = true;
+        // A dead worker's pipe is noticed below, with the reason of its death.
+        let _ = self.jobs.as_ref().map(|mut jobs| jobs.write_all(&line));
+        loop {
+            let mut line = String::new();
+            let read = self.messages.by_ref().take(MAX_LINE).read_line(&mut line);
+            let pid = self.pid();
+            let protocol = |error| WorkerError::Protocol { pid, error };
+            if read.map_err(protocol)? == 0 {
+                return Err(self.lost());
+            }
+            match serde_json::from_str(&line).map_err(|error| protocol(error.into()))? {
+                Message::Event(event) => observer.event(event),
+                Message::Progress(progress) => observer.progress(progress),
+                Message::Finished(took) => {
+                    self.busy = false;
+                    return Ok(took);
+                }
+                Message::Failed(error) => {
+                    self.busy = false;
+                    return Err(WorkerError::Task(error));
+                }
+            }
+        }
+    }
+
+    fn lost(&mut self) -> WorkerError {
+        let pid = self.pid();
+        let status = self.reap().ok();
+        let mut stderr = Vec::new();
+        let end = self.stderr.seek(SeekFrom::End(0)).unwrap_or(0);
+        let start = SeekFrom::Start(end.saturating_sub(STDERR_TAIL));
+        // Without it the error just says less.
+        let _ = self.stderr.seek(start).and_then(|_| self.stderr.read_to_end(&mut stderr));
+        WorkerError::Lost { pid, status, stderr: String::from_utf8_lossy(&stderr).into_owned() }
+    }
+
+    /// Lets it end after its last job and waits for that.
+    fn reap(&mut self) -> io::Result<ExitStatus> {
+        drop(self.jobs.take());
+        // From here on its process id may be given to another process.
+        *self.killer.lock() = None;
+        self.child.wait()
+    }
+}
+
+impl Drop for WorkerProcess {
+    fn drop(&mut self) {
+        if self.busy {
+            self.killer.kill();
+        }
+        if self.killer.lock().is_some() {
+            // An idle worker ends at the end of its input. How, is of no more interest.
+            let _ = self.reap();
+        }
+    }
+}
+
+/// In a process that was started by [`WorkerProcess::spawn`]: does jobs until there are no
+/// more, and exits. Elsewhere: returns at once. To be called first in `main`.
+pub fn serve_if_worker() {
+    let Some(parent) = std::env::var(PARENT_VARIABLE).ok() else { return };
+    // Should the parent be gone already, this ends here.
+    let tied = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).is_ok();
+    if !tied || parent != getppid().to_string() {
+        std::process::exit(1);
+    }
+    env_logger::init();
+    std::process::exit(match serve(&mut io::stdin().lock()) {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("worker: {error}");
+            1
+        }
+    });
+}
+
+fn serve(jobs: &mut impl BufRead) -> io::Result<()> {
+    loop {
+        let mut line = String::new();
+        if jobs.take(MAX_LINE).read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let job: Job = serde_json::from_str(&line)?;
+        let voice = TaskVoice::new(job.style, &job.task.name, Arc::new(ToParent));
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            download_and_broadcast(&job.task.url, &job.config, &voice)
+        }));
+        send(&match result {
+            Ok(Ok(took)) => Message::Finished(took),
+            Ok(Err(error)) => Message::Failed(error.to_string()),
+            Err(panic) => Message::Failed(format!("panicked: {}", panic_message(panic.as_ref()))),
+        });
+    }
+}
+
+/// What a panic said.
+#[must_use]
+pub fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
+
+struct ToParent;
+
+impl Observer for ToParent {
+    fn event(&self, event: Event) {
+        send(&Message::Event(event));
+    }
+
+    fn progress(&self, progress: Progress) {
+        send(&Message::Progress(progress));
+    }
+}
+
+fn send(message: &Message) {
+    let sent = serde_json::to_string(message)
+        .map_err(io::Error::from)
+        .and_then(|line| writeln!(io::stdout().lock(), "{line}"));
+    if sent.is_err() {
+        // Nobody listens any more.
+        std::process::exit(1);
+    }
+}
