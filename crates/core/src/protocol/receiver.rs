@@ -19,6 +19,8 @@ pub type TransferKey = (SocketAddr, TransferId);
 const MAX_BLOCKS: u32 = 1 << 23;
 /// Most transfers known at once, ended ones included.
 const MAX_TRANSFERS: usize = 4096;
+/// So many blocks a transfer may always have open: its sender must be able to go on.
+const MIN_WINDOW: u16 = 2;
 /// Buffers kept for reuse: a fresh one costs a page fault every 4 KiB.
 const MAX_SPARE_BUFFERS: usize = 64;
 
@@ -107,6 +109,7 @@ pub struct Receiver {
     config: ReceiverConfig,
     transfers: HashMap<TransferKey, Transfer>,
     overflowed: u64,
+    without_room: u64,
     memory_used: usize,
     spare: Vec<Vec<u8>>,
     events: VecDeque<ReceiverEvent>,
@@ -122,6 +125,7 @@ impl Receiver {
             config,
             transfers: HashMap::new(),
             overflowed: 0,
+            without_room: 0,
             memory_used: 0,
             spare: Vec::new(),
             events: VecDeque::new(),
@@ -244,16 +248,27 @@ impl Receiver {
         let State::Receiving(incoming) = &mut transfer.state else { return };
         let (used, spare) = (&mut self.memory_used, &mut self.spare);
         let limit = self.config.block_memory;
+        let promised = incoming.open_blocks() < usize::from(MIN_WINDOW);
         let taken = incoming.take(symbol.block, symbol.symbol, symbol.payload, |len| {
-            (*used + len <= limit).then(|| {
+            (promised || *used + len <= limit).then(|| {
                 *used += len;
                 spare.pop().unwrap_or_default()
             })
         });
-        if let Taken::Whole(block) = taken {
-            transfer.unwritten += 1;
-            self.events.push_back(ReceiverEvent::Block { key, block });
+        match taken {
+            Taken::Whole(block) => {
+                transfer.unwritten += 1;
+                self.events.push_back(ReceiverEvent::Block { key, block });
+            }
+            Taken::NoRoom => self.without_room += 1,
+            Taken::Kept | Taken::Useless => {}
         }
+    }
+
+    /// How many symbols were dropped since the last call because there was no memory for
+    /// their block.
+    pub fn take_without_room(&mut self) -> u64 {
+        std::mem::take(&mut self.without_room)
     }
 
     /// Takes part in an announced transfer. An empty file is complete at once.
@@ -383,8 +398,8 @@ impl Receiver {
         let block_room = |incoming: &Incoming| {
             let block = incoming.largest_block().max(1);
             let free = self.config.block_memory.saturating_sub(self.memory_used) / block / active;
-            // Two blocks are always allowed: a sender must be able to go on.
-            (incoming.open_blocks() + free).clamp(2, usize::from(u16::MAX)) as u16
+            (incoming.open_blocks() + free).clamp(usize::from(MIN_WINDOW), usize::from(u16::MAX))
+                as u16
         };
         let body = match (&transfer.state, poll) {
             (State::Offered(_) | State::Ended, _) => return,

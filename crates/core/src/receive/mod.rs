@@ -100,6 +100,7 @@ struct Server<'a> {
     /// Bytes published or promised to transfers under way.
     quota_used: u64,
     summary: ReceiveSummary,
+    overflowed: u64,
     dropped: BTreeMap<String, u64>,
 }
 
@@ -133,6 +134,7 @@ pub fn receive(
         transfers: HashMap::new(),
         quota_used: 0,
         summary: ReceiveSummary::default(),
+        overflowed: 0,
         dropped: BTreeMap::new(),
     };
     let address = socket.local_address().map_err(NetError::from)?.to_string();
@@ -174,7 +176,7 @@ impl Server<'_> {
             let now = Instant::now();
             if now >= next_overflow {
                 next_overflow = now + OVERFLOW_INTERVAL;
-                self.machine.handle_overflow(socket.overflowed());
+                self.count_losses(socket.overflowed());
             }
             for result in finished.try_iter() {
                 self.handle_store_result(result);
@@ -210,6 +212,18 @@ impl Server<'_> {
                 let due = due.into_iter().flatten().min();
                 socket.wait(due.map(|due| due.saturating_duration_since(Instant::now())))?;
             }
+        }
+    }
+
+    fn count_losses(&mut self, overflowed: u64) {
+        let lost = [
+            ("the socket's receive buffer was full", overflowed.saturating_sub(self.overflowed)),
+            ("no memory for another block", self.machine.take_without_room()),
+        ];
+        self.overflowed = overflowed;
+        self.machine.handle_overflow(overflowed);
+        for (reason, count) in lost.into_iter().filter(|(_, count)| *count > 0) {
+            *self.dropped.entry(reason.to_owned()).or_default() += count;
         }
     }
 
