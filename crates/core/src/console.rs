@@ -7,9 +7,11 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::{CommandFactory, Parser};
+use futures::channel::oneshot;
 use jiff::Timestamp;
 
 use crate::event::{Event, EventKind, Observer, Progress, Style, TaskVoice};
@@ -85,6 +87,37 @@ impl Run {
     #[must_use]
     pub fn timeout(&self) -> Duration {
         self.options.timeout
+    }
+
+    /// Resolves, to the reason, once `task` has not advanced for the run's timeout; until it
+    /// has started, once no task has. A watching thread ends with the future.
+    pub fn stalled(&self, task: &Task) -> impl Future<Output = String> + Unpin + use<> {
+        let (stalled, future) = oneshot::channel();
+        let (console, name) = (Arc::clone(&self.console), task.name.clone());
+        let timeout = self.options.timeout;
+        let watch = move || {
+            while !stalled.is_canceled() {
+                let idle = console.lock().idle(&name);
+                if let Some(rest) = timeout.checked_sub(idle).filter(|rest| !rest.is_zero()) {
+                    // Short enough for the thread to end soon after the future.
+                    thread::sleep(rest.min(Duration::from_millis(50)));
+                } else {
+                    // The future may be gone by now.
+                    let _ =
+                        stalled.send(format!("given up: no progress for {timeout:?} (--timeout)"));
+                    return;
+                }
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("watch".to_owned()).spawn(watch) {
+            log::warn!("--timeout is not watched: {error}");
+        }
+        Box::pin(async {
+            match future.await {
+                Ok(reason) => reason,
+                Err(oneshot::Canceled) => std::future::pending().await,
+            }
+        })
     }
 
     /// What a worker process needs to know of `task`.
@@ -207,15 +240,22 @@ struct State {
     color: bool,
     dump: bool,
     run_started: Option<Timestamp>,
+    advanced: Instant,
     tasks: HashMap<String, TaskState>,
     output_error: Option<String>,
 }
 
-#[derive(Default)]
 struct TaskState {
+    advanced: Instant,
     started: Option<Timestamp>,
     name: String,
     servers: Vec<String>,
+}
+
+impl TaskState {
+    fn new() -> Self {
+        Self { advanced: Instant::now(), started: None, name: String::new(), servers: Vec::new() }
+    }
 }
 
 impl Console {
@@ -252,6 +292,7 @@ impl Console {
             color,
             dump: false,
             run_started: None,
+            advanced: Instant::now(),
             tasks: HashMap::new(),
             output_error: None,
         })))
@@ -269,15 +310,32 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Observer for Console {
     fn event(&self, event: Event) {
-        self.lock().event(&event);
+        let mut state = self.lock();
+        state.advance(event.task.as_deref());
+        state.event(&event);
     }
 
     fn progress(&self, progress: Progress) {
-        self.lock().bars.progress(&progress);
+        let mut state = self.lock();
+        state.advance(Some(&progress.task));
+        state.bars.progress(&progress);
     }
 }
 
 impl State {
+    fn advance(&mut self, task: Option<&str>) {
+        self.advanced = Instant::now();
+        if let Some(task) = task.and_then(|task| self.tasks.get_mut(task)) {
+            task.advanced = self.advanced;
+        }
+    }
+
+    /// How long `task` has not advanced; until it has started, how long none has.
+    fn idle(&self, task: &str) -> Duration {
+        let started = self.tasks.get(task).filter(|task| task.started.is_some());
+        started.map_or(self.advanced, |task| task.advanced).elapsed()
+    }
+
     fn event(&mut self, event: &Event) {
         self.write_event(event);
         self.bars.event(event);
@@ -369,7 +427,7 @@ impl State {
     }
 
     fn task_event(&mut self, key: &str, event: &Event) {
-        let task = self.tasks.entry(key.to_owned()).or_default();
+        let task = self.tasks.entry(key.to_owned()).or_insert_with(TaskState::new);
         match &event.kind {
             EventKind::TaskQueued { url } => self.line(&format!("mendownload {url}")),
             EventKind::DownloadStarted => task.started = Some(event.time),
@@ -386,7 +444,7 @@ impl State {
                 task.servers.push(line);
             }
             EventKind::TaskFinished { .. } => {
-                let (task, from) = (std::mem::take(task), event.time);
+                let (task, from) = (std::mem::replace(task, TaskState::new()), event.time);
                 let line = timing::writing_line(&task.name, task.started.unwrap_or(from), from);
                 log::warn!(target: "root", "{line}");
                 if task.servers.is_empty() {

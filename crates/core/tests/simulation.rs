@@ -1,5 +1,7 @@
 //! Both state machines in a simulated network: seeded, virtual clock, bounded steps.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::collections::{BTreeMap, BinaryHeap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

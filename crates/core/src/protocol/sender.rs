@@ -774,9 +774,10 @@ impl Sender {
             outstanding.fresh_round = self.round + 1;
         }
         if self.sending.is_empty()
-            && let Pass::All { next } = self.pass {
-                self.horizon = next;
-            }
+            && let Pass::All { next } = self.pass
+        {
+            self.horizon = next;
+        }
         Ok(true)
     }
 
