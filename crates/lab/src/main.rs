@@ -1,2 +1,237 @@
-//! to be written
-fn main() {}
+//! `cargo lab`: the seed's network on one machine.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use lab::LabError;
+use lab::binaries::{Binaries, STYLES};
+use lab::gateway::Gateway;
+use lab::namespace::{Namespace, become_lab_root};
+use lab::network::{CLIENT, NODES, Network, Node};
+use lab::run::{RunConfig, run_style, table};
+use lab::samples::samples;
+
+/// Brings up the seed's three nodes and a gateway, runs the four styles one after the other
+/// and compares every received file with its source.
+#[derive(Debug, Parser)]
+#[command(name = "lab", version)]
+struct Options {
+    #[command(subcommand)]
+    command: Option<Task>,
+    #[command(flatten)]
+    run: RunOptions,
+}
+
+#[derive(Debug, Args)]
+struct RunOptions {
+    /// Where logs, events and received files go
+    #[arg(long, default_value = "lab-out")]
+    out: PathBuf,
+    /// Simulated work between download and broadcast, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 2000)]
+    delay: u64,
+    /// Use the loopback interface instead of namespaces
+    #[arg(long)]
+    loopback: bool,
+    /// Drop this many per cent of the datagrams at each server (needs nft)
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, conflicts_with = "loopback",
+          value_parser = clap::value_parser!(u8).range(0..=90))]
+    loss: u8,
+    /// Further options of the clients
+    #[arg(last = true, value_name = "CLIENT OPTIONS")]
+    arguments: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Open a shell on a node of a fresh lab
+    Shell {
+        /// alpine-1, alpine-2, alpine-3 or gateway
+        #[arg(default_value = "alpine-1")]
+        node: String,
+    },
+    /// Inside a lab's shell: run a command on another node
+    On {
+        /// alpine-1, alpine-2, alpine-3 or gateway
+        node: String,
+        /// The command and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+    /// Offer the sample files over HTTP on loopback
+    Serve {
+        /// TCP port
+        #[arg(long, default_value_t = 8080)]
+        port: u16,
+    },
+}
+
+/// Tells `lab on` where the nodes of the shell's lab are.
+const NODES_VARIABLE: &str = "SIAR_LAB_NODES";
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let result = match options.command {
+        None => run(&options.run),
+        Some(Task::Shell { node }) => shell(&node, &options.run),
+        Some(Task::On { node, command }) => on(&node, &command),
+        Some(Task::Serve { port }) => serve(port),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(options: &RunOptions) -> Result<ExitCode, LabError> {
+    let binaries = Binaries::build()?;
+    let network = if options.loopback { Network::Loopback } else { network_or_loopback()? };
+    if options.loss > 0 {
+        for server in lab::network::SERVERS {
+            drop_datagrams(&network, server, options.loss)?;
+        }
+    }
+    fs::create_dir_all(&options.out).map_err(LabError::file(&options.out))?;
+    let out = options.out.canonicalize().map_err(LabError::file(&options.out))?;
+    let samples = Arc::new(samples()?);
+    let gateway = Gateway::start(&network, Arc::clone(&samples))?;
+    let url_list = out.join("urls.toml");
+    fs::write(&url_list, gateway.url_list(&samples)).map_err(LabError::file(&url_list))?;
+
+    let delay = Duration::from_millis(options.delay);
+    let config = RunConfig { out, delay, arguments: options.arguments.clone() };
+    let mut results = Vec::new();
+    for style in STYLES {
+        println!("\n{}:~# {style}", CLIENT.name);
+        let result = run_style(&network, &binaries, style, &url_list, &samples, &config)?;
+        for fault in &result.faults {
+            eprintln!("error: {fault}");
+        }
+        results.push(result);
+    }
+    println!("\n{}", table(&results));
+    println!("logs, events and received files: {}", options.out.display());
+    let complete = results.iter().all(lab::run::StyleResult::is_complete);
+    if !complete {
+        eprintln!("error: not every file arrived whole at every server");
+    }
+    Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn network_or_loopback() -> Result<Network, LabError> {
+    let network =
+        become_lab_root().map_err(LabError::Namespace).and_then(|()| Network::namespaces());
+    match network {
+        Err(LabError::Namespace(error)) => {
+            eprintln!(
+                "no network namespaces here ({error}): running over loopback, 127.255.255.255, \
+                 instead"
+            );
+            Ok(Network::Loopback)
+        }
+        other => other,
+    }
+}
+
+fn drop_datagrams(network: &Network, node: Node, percent: u8) -> Result<(), LabError> {
+    network.set_up(node, "nft", "add table ip lab")?;
+    network.set_up(
+        node,
+        "nft",
+        "add chain ip lab input { type filter hook input priority 0 ; policy accept ; }",
+    )?;
+    network.set_up(
+        node,
+        "nft",
+        &format!("add rule ip lab input meta l4proto udp numgen random mod 100 < {percent} drop"),
+    )
+}
+
+fn find(node: &str) -> Result<Node, LabError> {
+    let found = NODES.into_iter().find(|candidate| candidate.name == node);
+    found.ok_or_else(|| LabError::UnknownNode(node.to_owned()))
+}
+
+fn shell(node: &str, options: &RunOptions) -> Result<ExitCode, LabError> {
+    let node = find(node)?;
+    let binaries = Binaries::build()?;
+    become_lab_root().map_err(LabError::Namespace)?;
+    let network = Network::namespaces()?;
+    let samples = Arc::new(samples()?);
+    let gateway = Gateway::start(&network, Arc::clone(&samples))?;
+    let dir = options.out.join("shell").join(node.name);
+    fs::create_dir_all(&dir).map_err(LabError::file(&dir))?;
+    let url_list = dir.join("urls.toml");
+    fs::write(&url_list, gateway.url_list(&samples)).map_err(LabError::file(&url_list))?;
+
+    let paths = NODES.iter().filter_map(|node| {
+        let path = network.namespace(*node)?.path();
+        Some(format!("{}={}", node.name, path.display()))
+    });
+    let paths = paths.collect::<Vec<_>>().join(":");
+    let search = std::env::var("PATH").unwrap_or_default();
+    let shell = std::env::var("SHELL").unwrap_or_else(|_| "/bin/sh".to_owned());
+    println!(
+        "A shell on {} ({}). mp, mt, mp-async, mt-async, server and lab are in its PATH; \
+         urls.toml lists the gateway's files. For example:\n\
+         \x20 lab on alpine-2 sh -c 'mkdir -p two && server --dir two' &\n\
+         \x20 lab on alpine-3 sh -c 'mkdir -p three && server --dir three' &\n\
+         \x20 lab on alpine-1 mt-async --urls urls.toml --servers 2\n\
+         The lab ends with this shell.",
+        node.name, node.address
+    );
+    let mut command = Command::new(&shell);
+    command
+        .current_dir(&dir)
+        .env("PATH", format!("{}:{search}", binaries.dir().display()))
+        .env("PS1", format!("{}:\\w# ", node.name))
+        .env(NODES_VARIABLE, paths);
+    let status = network
+        .spawn(node, &mut command)
+        .and_then(|mut child| child.wait())
+        .map_err(LabError::file(Path::new(&shell)))?;
+    Ok(exit_code(status))
+}
+
+fn on(node: &str, command: &[String]) -> Result<ExitCode, LabError> {
+    let node = find(node)?;
+    let outside = || LabError::MissingProgram {
+        program: format!("the lab of {}", node.name),
+        remedy: "`lab on` works inside `cargo lab shell`",
+    };
+    let nodes = std::env::var(NODES_VARIABLE).map_err(|_| outside())?;
+    let path = nodes
+        .split(':')
+        .find_map(|entry| entry.strip_prefix(node.name)?.strip_prefix('='))
+        .ok_or_else(outside)?;
+    let namespace = Namespace::open(path).map_err(LabError::Namespace)?;
+    let program = Path::new(&command[0]);
+    let status = namespace
+        .enter(|| Command::new(program).args(&command[1..]).spawn())
+        .and_then(|mut child| child.wait())
+        .map_err(LabError::file(program))?;
+    Ok(exit_code(status))
+}
+
+fn exit_code(status: std::process::ExitStatus) -> ExitCode {
+    status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+fn serve(port: u16) -> Result<ExitCode, LabError> {
+    let samples = Arc::new(samples()?);
+    let gateway =
+        Gateway::start_at(SocketAddr::from(([127, 0, 0, 1], port)), Arc::clone(&samples))?;
+    println!("# a URL list: save it and give it to a client with --urls");
+    print!("{}", gateway.url_list(&samples));
+    eprintln!("serving until Enter or end of input");
+    io::stdin()
+        .read_line(&mut String::new())
+        .map_err(LabError::file(Path::new("standard input")))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,80 @@
+//! The seed's network in namespaces: its nodes, its files, and the four styles run in it.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`namespace`] | one network namespace |
+//! | [`network`] | the seed's nodes, joined by a switch; loopback where namespaces are not permitted |
+//! | [`samples`], [`gateway`] | the four files, and the HTTP server that offers them |
+//! | [`binaries`] | the clients and the server, built by cargo |
+//! | [`run`] | the main job: four styles, two servers, every byte compared |
+
+pub mod binaries;
+pub mod gateway;
+pub mod namespace;
+pub mod network;
+pub mod run;
+pub mod samples;
+
+use std::path::{Path, PathBuf};
+
+/// The lab cannot do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum LabError {
+    /// A program that the lab needs is not installed.
+    #[error("{program} is not installed; {remedy}")]
+    MissingProgram {
+        /// Its name.
+        program: String,
+        /// How to get it.
+        remedy: &'static str,
+    },
+    /// A program that the lab runs failed.
+    #[error("`{command}` failed: {output}")]
+    Command {
+        /// As typed.
+        command: String,
+        /// What it said.
+        output: String,
+    },
+    /// The kernel refuses a namespace.
+    #[error("cannot make a network namespace: {0}")]
+    Namespace(std::io::Error),
+    /// A file or folder cannot be used.
+    #[error("{path}: {error}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The gateway's HTTP server cannot listen.
+    #[error("gateway at {address}: {error}")]
+    Gateway {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why.
+        error: String,
+    },
+    /// A sample file cannot be made.
+    #[error("sample files: {0}")]
+    Samples(#[from] samples::SampleError),
+    /// A server did not come up.
+    #[error("server on {node} did not start: {output}")]
+    ServerStart {
+        /// The node.
+        node: String,
+        /// What it said.
+        output: String,
+    },
+    /// No node has this name.
+    #[error("no node is called {0}; there are {nodes}", nodes = network::NODES.map(|node| node.name).join(", "))]
+    UnknownNode(String),
+}
+
+impl LabError {
+    /// An error on `path`.
+    pub fn file(path: &Path) -> impl FnOnce(std::io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |error| Self::File { path, error }
+    }
+}
