@@ -1,1 +1,524 @@
-fn main() {}
+//! The real binaries in a network of namespaces that each test makes for itself.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lab::binaries::{Binaries, STYLES};
+use lab::gateway::Gateway;
+use lab::namespace::become_lab_root;
+use lab::network::{CLIENT, Network, Node, SERVERS};
+use lab::run::{RunningServer, compare, read_events};
+use lab::samples::{Sample, samples};
+use libtest_mimic::{Arguments, Failed, Trial};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use siar_core::event::{Event, EventKind, Style};
+
+fn main() {
+    let arguments = Arguments::from_args();
+    if !arguments.list {
+        BINARIES.set(Binaries::build().unwrap()).unwrap();
+        // Before any thread is started.
+        if let Err(error) = become_lab_root() {
+            println!("no network namespaces here ({error}): system tests are skipped");
+            return;
+        }
+    }
+    let mut trials = Vec::new();
+    for style in STYLES {
+        trials.push(trial(format!("{style}_delivers_every_file"), move || delivers(style, 0)));
+        trials.push(
+            trial(format!("{style}_delivers_with_10_percent_loss"), move || delivers(style, 10))
+                .with_ignored_flag(!has("nft")),
+        );
+        trials.push(trial(format!("{style}_delivers_200_files_at_once"), move || {
+            delivers_200_at_once(style);
+        }));
+    }
+    trials.extend([
+        trial("a_large_file_survives_20_percent_loss".into(), large_file_with_loss)
+            .with_ignored_flag(!has("nft")),
+        trial("a_killed_server_is_named_and_the_other_completes".into(), killed_server),
+        trial("a_late_server_is_served".into(), late_server),
+        trial("a_killed_child_fails_its_task_only".into(), || killed_worker(Style::Mp)),
+        trial("a_killed_pool_worker_is_replaced".into(), || killed_worker(Style::MpAsync)),
+        trial("workers_end_with_their_parent".into(), workers_end_with_parent),
+        trial("no_server_ends_soon_with_1".into(), no_server),
+        trial("failures_are_one_line_each".into(), failures),
+        trial("several_servers_on_one_machine".into(), several_servers),
+        trial("a_server_stops_on_a_signal_with_a_summary".into(), server_stops),
+        trial("raw_reaches_a_python_server".into(), raw_to_python)
+            .with_ignored_flag(!has("python3")),
+        trial("a_python_client_reaches_the_server".into(), raw_from_python)
+            .with_ignored_flag(!has("python3")),
+    ]);
+    libtest_mimic::run(&Arguments { test_threads: Some(1), ..arguments }, trials).exit();
+}
+
+static BINARIES: OnceLock<Binaries> = OnceLock::new();
+
+fn binaries() -> &'static Binaries {
+    BINARIES.get().unwrap()
+}
+
+fn trial(name: String, test: impl FnOnce() + Send + 'static) -> Trial {
+    Trial::test(name, move || {
+        let result = thread::spawn(test).join();
+        result.map_err(|panic| Failed::from(siar_core::worker::panic_message(panic.as_ref())))
+    })
+}
+
+fn has(program: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok()
+}
+
+struct Lab {
+    network: Network,
+    gateway: Gateway,
+    samples: Arc<Vec<Sample>>,
+    dir: tempfile::TempDir,
+}
+
+impl Lab {
+    fn new(samples: Vec<Sample>) -> Self {
+        let network = Network::namespaces().unwrap();
+        let samples = Arc::new(samples);
+        let gateway = Gateway::start(&network, Arc::clone(&samples)).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("urls.toml"), gateway.url_list(&samples)).unwrap();
+        fs::create_dir(dir.path().join("downloads")).unwrap();
+        Self { network, gateway, samples, dir }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn server(&self, node: Node, arguments: &[&str]) -> RunningServer {
+        let dir = self.path(node.name);
+        RunningServer::start(&self.network, binaries(), node, &dir, arguments).unwrap()
+    }
+
+    fn servers(&self) -> Vec<RunningServer> {
+        SERVERS.map(|node| self.server(node, &[])).into()
+    }
+
+    fn lose(&self, percent: u8) {
+        let chain =
+            "add chain ip lab input { type filter hook input priority 0 ; policy accept ; }";
+        let rule = format!(
+            "add rule ip lab input meta l4proto udp numgen random mod 100 < {percent} drop"
+        );
+        for node in SERVERS {
+            for command in ["add table ip lab", chain, &rule] {
+                self.network.set_up(node, "nft", command).unwrap();
+            }
+        }
+    }
+
+    /// The client on its node, with the lab's URL list and no delay unless `arguments` say else.
+    fn start_client(&self, style: Style, arguments: &[&str]) -> Child {
+        let mut command = Command::new(binaries().client(style));
+        command
+            .env("SIAR_DELAY", "0s")
+            .env("SIAR_DIR", self.path("downloads"))
+            .env("SIAR_EVENTS", self.path("client.events"))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        if !arguments.iter().any(|argument| argument.starts_with("http")) {
+            command.arg("--urls").arg(self.path("urls.toml"));
+        }
+        self.network.spawn(CLIENT, &mut command).unwrap()
+    }
+
+    fn client(&self, style: Style, arguments: &[&str]) -> Output {
+        let child = self.start_client(style, arguments);
+        let pid = Pid::from_raw(child.id().cast_signed());
+        let (done, waited) = std::sync::mpsc::channel::<()>();
+        let watchdog = thread::spawn(move || {
+            if waited.recv_timeout(Duration::from_secs(120)).is_err() {
+                let _ = kill(pid, Signal::SIGKILL);
+            }
+        });
+        let output = child.wait_with_output().unwrap();
+        // The watchdog may have given up.
+        let _ = done.send(());
+        watchdog.join().unwrap();
+        output
+    }
+
+    fn client_events(&self) -> Vec<Event> {
+        read_events(&self.path("client.events")).unwrap()
+    }
+
+    fn assert_delivered(&self, server: &RunningServer) {
+        assert_eq!(
+            compare(&server.files(), &self.samples),
+            Vec::<String>::new(),
+            "{}",
+            server.node.name
+        );
+        let leftovers = fs::read_dir(server.files()).unwrap().count();
+        assert_eq!(leftovers, self.samples.len(), "only the files stand in the folder");
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn assert_success(output: &Output) {
+    assert!(
+        output.status.success(),
+        "{}\n{}\n{}",
+        output.status,
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+}
+
+/// One file of noise at `/NAME`.
+fn noise(name: &str, len: usize) -> Sample {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64 ^ len as u64;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(len);
+    let key = name.split('.').next().unwrap().to_owned();
+    // Samples live as long as the lab; a test's few names may live as long as the test.
+    Sample { key: key.leak(), path: format!("/{name}").leak(), bytes }
+}
+
+fn delivers(style: Style, loss: u8) {
+    let mut files = samples().unwrap();
+    files.push(noise("empty.txt", 0));
+    files.push(noise("one.txt", 1));
+    let lab = Lab::new(files);
+    let servers = lab.servers();
+    if loss > 0 {
+        lab.lose(loss);
+    }
+    let output = lab.client(style, &["--servers", "2"]);
+    assert_success(&output);
+    let stdout = text(&output.stdout);
+    for sample in lab.samples.iter() {
+        assert!(stdout.contains(&format!("mendownload http://192.168.122.1{}\n", sample.path)));
+        assert!(stdout.contains(&format!("broadcast file {}\n", sample.file_name())));
+    }
+    assert!(stdout.contains("Waktu TOTAL yang dibutuhkan 0:00:"), "{stdout}");
+    assert!(text(&output.stderr).contains("WARNING:root:writing logo-its-1.png dalam waktu 0:00:"));
+    match style {
+        Style::Mp | Style::Mt => {}
+        Style::MpAsync => assert!(stdout.contains("status TASK\n{'its': datetime.timedelta(")),
+        Style::MtAsync => {
+            assert!(stdout.contains("hasil task yang dijalankan\n{'its': datetime.timedelta("));
+        }
+    }
+    let events = lab.client_events();
+    let tasks: Vec<_> =
+        events.iter().filter(|event| event.kind == EventKind::DownloadStarted).collect();
+    let processes: BTreeSet<u32> = tasks.iter().map(|event| event.pid).collect();
+    let threads: BTreeSet<i32> = tasks.iter().map(|event| event.tid).collect();
+    let confirmed =
+        events.iter().filter(|event| matches!(event.kind, EventKind::Confirmed { .. })).count();
+    assert_eq!(confirmed, 2 * lab.samples.len());
+    match style {
+        Style::Mp => assert_eq!(processes.len(), lab.samples.len()),
+        Style::MpAsync => assert!(processes.len() > 1),
+        Style::Mt => assert_eq!((processes.len(), threads.len()), (1, lab.samples.len())),
+        Style::MtAsync => assert!(processes.len() == 1 && (2..=4).contains(&threads.len())),
+    }
+    for server in servers {
+        lab.assert_delivered(&server);
+        let log = fs::read_to_string(server.dir.join("server.log")).unwrap();
+        assert!(log.contains("\ndikirim oleh  ('192.168.122.103', "), "{log}");
+        assert!(log.contains("diterima  logo-its-1.png "), "{log}");
+    }
+}
+
+fn delivers_200_at_once(style: Style) {
+    let lab = Lab::new((0..200).map(|number| noise(&format!("f{number}.png"), 19_320)).collect());
+    let servers = lab.servers();
+    assert_success(&lab.client(style, &["--servers", "2"]));
+    for server in servers {
+        lab.assert_delivered(&server);
+    }
+}
+
+fn large_file_with_loss() {
+    let lab = Lab::new(vec![noise("large.bin", 24 << 20)]);
+    let servers = lab.servers();
+    lab.lose(20);
+    assert_success(&lab.client(Style::Mt, &["--servers", "2"]));
+    for server in servers {
+        lab.assert_delivered(&server);
+    }
+}
+
+fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < limit, "{what} did not happen");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn has_event(path: &Path, name: &str) -> bool {
+    fs::read_to_string(path).is_ok_and(|text| text.contains(&format!("\"event\":\"{name}\"")))
+}
+
+fn killed_server() {
+    let lab = Lab::new(vec![noise("large.bin", 64 << 20)]);
+    let servers = lab.servers();
+    let client = lab.start_client(Style::Mt, &["--servers", "2", "--rate", "400mbit"]);
+    let events = servers[1].dir.join("server.events");
+    wait_for("the transfer", || has_event(&events, "transfer_started"));
+    thread::sleep(Duration::from_millis(300));
+    servers[1].signal(Signal::SIGKILL).unwrap();
+    let output = client.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("192.168.122.90:5005 confirmed large.bin"), "{stderr}");
+    assert!(
+        stderr.contains("192.168.122.132:5005 did not confirm large.bin: fell silent"),
+        "{stderr}"
+    );
+    lab.assert_delivered(&servers[0]);
+    assert!(!servers[1].files().join("large.bin").exists());
+}
+
+fn late_server() {
+    let lab = Lab::new(vec![noise("large.bin", 32 << 20)]);
+    let first = lab.server(SERVERS[0], &[]);
+    let client = lab.start_client(Style::Mt, &["--rate", "200mbit"]);
+    wait_for("the transfer", || has_event(&lab.path("client.events"), "server_joined"));
+    thread::sleep(Duration::from_millis(200));
+    let second = lab.server(SERVERS[1], &[]);
+    let output = client.wait_with_output().unwrap();
+    assert_success(&output);
+    assert!(text(&output.stderr).contains("192.168.122.132:5005 confirmed large.bin"));
+    lab.assert_delivered(&first);
+    lab.assert_delivered(&second);
+}
+
+fn killed_worker(style: Style) {
+    let lab = Lab::new(samples().unwrap());
+    let servers = lab.servers();
+    // One worker at a time in the pool: the one that is killed must be replaced.
+    let workers = if style == Style::MpAsync { &["--workers", "1"][..] } else { &[] };
+    let arguments = [&["--servers", "2", "--delay", "500ms"], workers].concat();
+    let client = lab.start_client(style, &arguments);
+    let events = lab.path("client.events");
+    wait_for("the download", || has_event(&events, "download_finished"));
+    let victim = read_events(&events)
+        .unwrap()
+        .into_iter()
+        .find(|event| matches!(event.kind, EventKind::DownloadFinished { .. }))
+        .unwrap();
+    kill(Pid::from_raw(victim.pid.cast_signed()), Signal::SIGKILL).unwrap();
+    let output = client.wait_with_output().unwrap();
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    let task = victim.task.unwrap();
+    let lost = format!("error: {task}: worker lost: process {} was killed by SIGKILL", victim.pid);
+    assert!(stderr.contains(&lost), "{stderr}");
+    assert_eq!(stderr.matches("error:").count(), 1, "{stderr}");
+    let events = lab.client_events();
+    let finished =
+        events.iter().filter(|event| matches!(event.kind, EventKind::TaskFinished { .. })).count();
+    assert_eq!(finished, lab.samples.len() - 1);
+    if style == Style::MpAsync {
+        let results = text(&output.stdout);
+        assert!(results.contains(&format!("'{task}': None")), "{results}");
+    }
+    for server in servers {
+        assert_eq!(compare(&server.files(), &lab.samples).len(), 1);
+    }
+}
+
+fn workers_end_with_parent() {
+    for style in [Style::Mp, Style::MpAsync] {
+        let lab = Lab::new(samples().unwrap());
+        let mut client = lab.start_client(style, &["--delay", "60s", "--timeout", "100s"]);
+        let events = lab.path("client.events");
+        wait_for("four downloads", || {
+            fs::read_to_string(&events)
+                .is_ok_and(|text| text.matches("\"download_finished\"").count() == 4)
+        });
+        let workers: BTreeSet<u32> = lab
+            .client_events()
+            .iter()
+            .filter(|event| event.kind == EventKind::DownloadStarted)
+            .map(|event| event.pid)
+            .collect();
+        assert!(!workers.contains(&client.id()));
+        client.kill().unwrap();
+        client.wait().unwrap();
+        for worker in workers {
+            wait_for("a worker's end", || {
+                // A zombie that its new parent has yet to reap has ended.
+                fs::read_to_string(format!("/proc/{worker}/stat"))
+                    .map_or(true, |stat| stat.contains(") Z "))
+            });
+        }
+    }
+}
+
+fn no_server() {
+    let lab = Lab::new(samples().unwrap());
+    for style in STYLES {
+        let started = Instant::now();
+        let output = lab.client(style, &[]);
+        assert!(started.elapsed() < Duration::from_millis(1300), "{:?}", started.elapsed());
+        assert_eq!(output.status.code(), Some(1));
+        let stderr = text(&output.stderr);
+        assert_eq!(stderr.matches("nobody confirmed").count(), lab.samples.len(), "{stderr}");
+    }
+}
+
+fn failures() {
+    let lab = Lab::new(samples().unwrap());
+    let _servers = lab.servers();
+    let origin = lab.gateway.origin();
+    let good = format!("{origin}{}", lab.samples[0].path);
+    let (missing, dead) = (format!("{origin}/missing.zip"), "http://192.168.122.77:81/x.zip");
+    let unspoken = format!("https://192.168.122.1:80{}", lab.samples[0].path);
+    for (urls, says) in [
+        ([good.as_str(), missing.as_str()], "http status: 404"),
+        ([good.as_str(), dead], "192.168.122.77"),
+        ([good.as_str(), unspoken.as_str()], "https://192.168.122.1:80"),
+    ] {
+        let output = lab.client(Style::Mt, &[&urls[..], &["--servers", "2"]].concat());
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        let errors: Vec<_> = stderr.lines().filter(|line| line.starts_with("error:")).collect();
+        assert!(errors.len() == 1 && errors[0].contains(says), "{stderr}");
+        assert!(text(&output.stdout).contains("broadcast file logo-its-1.png"));
+        assert!(stderr.contains("192.168.122.90:5005 confirmed logo-its-1.png"), "{stderr}");
+    }
+    for (arguments, code, says) in [
+        (&["--dir", "/nonexistent"][..], 1, "/nonexistent"),
+        (&["--interface", "eth7"], 1, "interface eth7"),
+        (&["--nonsense"], 2, "--nonsense"),
+        (&["--delay", "soon"], 2, "expected a duration"),
+        (&["--wire", "raw"], 1, "as one datagram of at most 65507 bytes"),
+    ] {
+        let output = lab.client(Style::Mt, arguments);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{stderr}");
+        assert!(stderr.contains(says), "{stderr}");
+    }
+    // A socket that does not share its port.
+    lab.network
+        .on(CLIENT, || {
+            let _taken = std::net::UdpSocket::bind("0.0.0.0:5005")?;
+            let output = Command::new(binaries().server()).output()?;
+            assert_eq!(output.status.code(), Some(1));
+            let stderr = text(&output.stderr);
+            assert!(stderr.contains("cannot listen on 0.0.0.0:5005"), "{stderr}");
+            Ok(())
+        })
+        .unwrap();
+}
+
+fn several_servers() {
+    let lab = Lab::new(samples().unwrap());
+    let servers: Vec<_> = ["a", "b", "c"]
+        .map(|name| {
+            let dir = lab.path(name);
+            RunningServer::start(&lab.network, binaries(), SERVERS[0], &dir, &[]).unwrap()
+        })
+        .into();
+    assert_success(&lab.client(Style::MtAsync, &["--servers", "3"]));
+    for server in servers {
+        lab.assert_delivered(&server);
+    }
+}
+
+fn server_stops() {
+    let lab = Lab::new(samples().unwrap());
+    let server = lab.server(SERVERS[0], &[]);
+    assert_success(&lab.client(Style::Mt, &["--servers", "1"]));
+    let log = server.dir.join("server.log");
+    assert!(server.stop().unwrap().success());
+    let log = fs::read_to_string(log).unwrap();
+    assert!(log.contains("4 files received, 1."), "{log}");
+
+    let mut counted = lab.server(SERVERS[1], &["--exit-after", "4", "--names", "img"]);
+    assert_success(&lab.client(Style::Mp, &["--servers", "1"]));
+    assert!(counted.child.wait().unwrap().success());
+    let mut names: Vec<String> = fs::read_dir(counted.files())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    let extensions: BTreeSet<&str> =
+        names.iter().map(|name| name.rsplit_once('.').unwrap().1).collect();
+    assert_eq!(extensions, BTreeSet::from(["gif", "mov", "png", "zip"]), "{names:?}");
+    assert!(names[0].starts_with("img1.") && names[3].starts_with("img4."), "{names:?}");
+}
+
+const PYTHON_SERVER: &str = "
+import socket, sys
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.bind(('', 5005))
+print('ready', flush=True)
+data, addr = sock.recvfrom(65535)
+open(sys.argv[1], 'wb').write(data)
+";
+
+const PYTHON_CLIENT: &str = "
+import socket, sys
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+sock.sendto(open(sys.argv[1], 'rb').read(), ('255.255.255.255', 5005))
+";
+
+fn raw_to_python() {
+    let lab = Lab::new(vec![noise("photo.png", 48_000)]);
+    let received = lab.path("received");
+    let mut python = Command::new("python3");
+    python.args(["-c", PYTHON_SERVER]).arg(&received).stdout(Stdio::piped());
+    let mut server = lab.network.spawn(SERVERS[0], &mut python).unwrap();
+    let mut ready = [0; 6];
+    std::io::Read::read_exact(server.stdout.as_mut().unwrap(), &mut ready).unwrap();
+    let output = lab.client(Style::Mt, &["--wire", "raw"]);
+    assert_success(&output);
+    assert!(text(&output.stderr).contains("nothing confirms it"));
+    wait_for("the Python server's end", || server.try_wait().unwrap().is_some());
+    assert!(fs::read(received).unwrap() == lab.samples[0].bytes);
+}
+
+fn raw_from_python() {
+    let lab = Lab::new(vec![noise("photo.png", 60_000)]);
+    let server = lab.server(SERVERS[0], &["--dump"]);
+    let source = lab.path("source.png");
+    let mut picture = b"\x89PNG\r\n\x1a\n'".to_vec();
+    picture.extend_from_slice(&lab.samples[0].bytes);
+    fs::write(&source, &picture).unwrap();
+    let mut python = Command::new("python3");
+    python.args(["-c", PYTHON_CLIENT]).arg(&source);
+    assert!(lab.network.spawn(CLIENT, &mut python).unwrap().wait().unwrap().success());
+    let received = server.files().join("img1.png");
+    wait_for("the file", || received.exists());
+    assert!(fs::read(received).unwrap() == picture);
+    let log = server.dir.join("server.log");
+    wait_for("the seed's lines", || {
+        fs::read_to_string(&log).is_ok_and(|log| log.contains("dikirim oleh"))
+    });
+    let log = fs::read_to_string(log).unwrap();
+    assert!(log.contains("diterima  b'\\x89PNG\\r\\n\\x1a\\n\\'"), "{}", &log[..200]);
+}
