@@ -20,7 +20,9 @@ const MAX_BLOCKS: u32 = 1 << 23;
 /// Most transfers known at once, ended ones included.
 const MAX_TRANSFERS: usize = 4096;
 /// So many blocks a transfer may always have open: its sender must be able to go on.
-const MIN_WINDOW: u16 = 2;
+const MIN_WINDOW: usize = 2;
+/// A sender with so small a window may have to wait.
+const NEARLY_CLOSED_WINDOW: usize = 16;
 /// Buffers kept for reuse: a fresh one costs a page fault every 4 KiB.
 const MAX_SPARE_BUFFERS: usize = 64;
 
@@ -101,6 +103,8 @@ struct Transfer {
     bytes_in: u64,
     bytes_out: u64,
     status_due: Option<(Instant, Poll)>,
+    /// The last poll, if it was answered with a window that was nearly closed.
+    window_closed: Option<Poll>,
 }
 
 /// The receiving state machine; see the [module](super) for how it is driven.
@@ -237,6 +241,7 @@ impl Receiver {
                 bytes_in: 0,
                 bytes_out: 0,
                 status_due: None,
+                window_closed: None,
             },
         );
         self.next_sweep.get_or_insert(now + self.config.silence);
@@ -248,7 +253,7 @@ impl Receiver {
         let State::Receiving(incoming) = &mut transfer.state else { return };
         let (used, spare) = (&mut self.memory_used, &mut self.spare);
         let limit = self.config.block_memory;
-        let promised = incoming.open_blocks() < usize::from(MIN_WINDOW);
+        let promised = incoming.open_blocks() + transfer.unwritten < MIN_WINDOW;
         let taken = incoming.take(symbol.block, symbol.symbol, symbol.payload, |len| {
             (promised || *used + len <= limit).then(|| {
                 *used += len;
@@ -297,6 +302,11 @@ impl Receiver {
         }
         let Some(transfer) = self.transfers.get_mut(&key) else { return };
         transfer.unwritten = transfer.unwritten.saturating_sub(1);
+        // Like TCP's window update: a sender that had to stop need not ask when it may go on.
+        let room = self.memory_used <= self.config.block_memory / 2;
+        if let Some(poll) = transfer.window_closed.take_if(|_| room || transfer.unwritten == 0) {
+            self.reply(key, Some(poll));
+        }
         self.complete_if_written(key);
     }
 
@@ -395,11 +405,12 @@ impl Receiver {
         let receiver = self.config.id;
         let active = self.active_transfers().max(1);
         let Some(transfer) = self.transfers.get_mut(&key) else { return };
+        let unwritten = transfer.unwritten;
         let block_room = |incoming: &Incoming| {
             let block = incoming.largest_block().max(1);
             let free = self.config.block_memory.saturating_sub(self.memory_used) / block / active;
-            (incoming.open_blocks() + free).clamp(usize::from(MIN_WINDOW), usize::from(u16::MAX))
-                as u16
+            let promised = MIN_WINDOW.saturating_sub(unwritten);
+            (incoming.open_blocks() + free).max(promised).min(usize::from(u16::MAX)) as u16
         };
         let body = match (&transfer.state, poll) {
             (State::Offered(_) | State::Ended, _) => return,
@@ -410,13 +421,16 @@ impl Receiver {
             }),
             (State::Receiving(incoming), Some(poll)) => {
                 let (runs, covered) = incoming.deficits(poll.horizon);
+                let window = block_room(incoming);
+                let nearly_closed = usize::from(window) < NEARLY_CLOSED_WINDOW;
+                transfer.window_closed = (nearly_closed && unwritten > 0).then_some(poll);
                 Body::Status(Status {
                     receiver,
                     round: poll.round,
                     covered,
                     received: transfer.received,
                     overflowed: self.overflowed,
-                    window: block_room(incoming),
+                    window,
                     state: ReceiverState::Receiving,
                     runs,
                 })

@@ -375,7 +375,12 @@ impl Sender {
         let round = self.round;
         let window = status.window;
         let Some(member) = self.ensure_member(now, status.receiver, from, window) else { return };
-        if status.round > round || status.round <= member.acknowledged_round() {
+        if status.round > round || status.round < member.acknowledged_round() {
+            return;
+        }
+        member.window = window;
+        if status.round == member.acknowledged_round() {
+            // Only a window update.
             return;
         }
         let progressed = member.status.as_ref().is_none_or(|old| {
@@ -387,7 +392,6 @@ impl Sender {
         }
         let overflowed =
             member.status.as_ref().is_some_and(|old| old.overflowed < status.overflowed);
-        member.window = window;
         let (sent_before, received_before) = member.counted;
         if let Some(sent) = sent_total.filter(|&sent| sent > sent_before) {
             let received = status.received.saturating_sub(received_before) as f64;
