@@ -182,6 +182,8 @@ impl ClientOptions {
             Some(_) => self.join_wait.max(SERVERS_WAIT),
             None => self.join_wait,
         };
+        // Each datagram goes to every target.
+        let copies = concurrent * self.target.len();
         TaskConfig {
             dir: self.dir.clone(),
             delay: self.delay,
@@ -197,7 +199,7 @@ impl ClientOptions {
                 },
                 servers: self.servers.map(usize::from),
                 join_wait,
-                rate: self.rate.map(|rate| (rate / concurrent.max(1) as u64).max(1)),
+                rate: self.rate.map(|rate| (rate / copies.max(1) as u64).max(1)),
             },
         }
     }

@@ -323,6 +323,53 @@ fn one_that_comes_late_is_served() {
     assert!(outcome.results.iter().all(|(_, result)| result.is_ok()));
 }
 
+/// A forged status must neither make the sender remember blocks that do not exist nor send
+/// what nobody lacks.
+#[test]
+fn an_implausible_status_changes_nothing() {
+    use siar_core::wire::{Body, DeficitRun, Frame, Join, ReceiverState, Status};
+    let now = Instant::now();
+    let address: SocketAddr = "10.0.1.0:5005".parse().unwrap();
+    let (transfer, receiver) = (TransferId(42), ReceiverId(1));
+    let file = sample(10_000);
+    let mut sender = Sender::new(
+        now,
+        SenderConfig {
+            transfer,
+            name: "file".to_owned(),
+            blake3: *blake3::hash(&file).as_bytes(),
+            layout: BlockLayout::new(file.len() as u64, 100, 16).unwrap(),
+            servers: Some(1),
+            join_wait: Duration::from_millis(300),
+            rate: None,
+        },
+    );
+    let join = Join { receiver, recv_buffer: 1 << 20, window: 100 };
+    sender.handle_datagram(now, address, &Frame { transfer, body: Body::Join(join) }.to_datagram());
+    let mut batch = TransmitBatch::default();
+    while sender.poll_transmit(now, &mut file.as_slice(), 16, &mut batch).unwrap() {}
+    let sent = sender.progress();
+    for run in [
+        DeficitRun { first: 0, count: u32::MAX, deficit: 1 },
+        DeficitRun { first: 0, count: 1, deficit: 17 },
+    ] {
+        let status = Status {
+            receiver,
+            round: 1,
+            covered: run.count,
+            received: 0,
+            overflowed: 0,
+            window: 100,
+            state: ReceiverState::Receiving,
+            runs: vec![run],
+        };
+        let forged = Frame { transfer, body: Body::Status(status) }.to_datagram();
+        sender.handle_datagram(now, address, &forged);
+        while sender.poll_transmit(now, &mut file.as_slice(), 16, &mut batch).unwrap() {}
+        assert_eq!(sender.progress(), sent);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]

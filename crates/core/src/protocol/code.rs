@@ -1,6 +1,6 @@
 //! The erasure code: systematic, Cauchy coefficients over GF(256).
 //!
-//! Any `k` of a block's 256 encoding symbols give back its `k` source symbols. A repair
+//! Any `k` of a block's `k` + 128 encoding symbols give back its `k` source symbols. A repair
 //! symbol is made alone, and a decode solves only for the symbols that were lost, so both
 //! sides pay for the loss and not for the block. General Reed-Solomon crates invert the
 //! whole k × k matrix for each new loss pattern; with 128 symbols that costs more than

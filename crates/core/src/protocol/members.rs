@@ -32,7 +32,7 @@ pub(super) enum Standing {
     Confirmed,
     Failed(String),
     /// Given up for now; a word from it brings it back.
-    Silent(&'static str),
+    Silent,
 }
 
 impl Member {
@@ -46,7 +46,7 @@ impl Member {
 
     pub(super) fn heard(&mut self, now: Instant) {
         self.last_heard = now;
-        if let Standing::Silent(_) = self.standing {
+        if self.standing == Standing::Silent {
             self.standing = Standing::Receiving;
             self.last_progress = now;
         }
@@ -130,9 +130,9 @@ impl Members {
                 member.in_pass = false;
             }
             if quiet >= silence {
-                member.standing = Standing::Silent("fell silent");
+                member.standing = Standing::Silent;
             } else if now.saturating_duration_since(member.last_progress) >= idle {
-                member.standing = Standing::Silent("made no progress");
+                member.standing = Standing::Failed("made no progress".to_owned());
             }
         }
     }

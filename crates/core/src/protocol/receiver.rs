@@ -15,8 +15,10 @@ use crate::wire::{
 /// A transfer is known by its sender's address and the number that the sender gave it.
 pub type TransferKey = (SocketAddr, TransferId);
 
-/// Most blocks of one file: 2^23 blocks of 128 symbols of 1,408 bytes are 1.5 TB.
-const MAX_BLOCKS: u32 = 1 << 23;
+/// Most blocks of all transfers under way, two bytes each: 2^23 blocks of 128 symbols of 1,408 bytes are 1.5 TB.
+const MAX_BLOCKS: u64 = 1 << 23;
+/// Jumbo frames hold no more, and memory is given by the block.
+const MAX_SYMBOL_SIZE: usize = 8960;
 /// Most transfers known at once, ended ones included.
 const MAX_TRANSFERS: usize = 4096;
 /// So many blocks a transfer may always have open: its sender must be able to go on.
@@ -151,12 +153,12 @@ impl Receiver {
         self.transfers.values().filter(|transfer| settled(&transfer.state)).count()
     }
 
-    /// Refuses every transfer that is under way, with this reason.
-    pub fn refuse_all(&mut self, reason: RefuseReason, text: &str) {
-        let keys: Vec<TransferKey> = self.transfers.keys().copied().collect();
-        for key in keys {
-            self.refuse(key, reason, text);
-        }
+    /// The transfers that still need their sender.
+    #[must_use]
+    pub fn unfinished_transfers(&self) -> Vec<TransferKey> {
+        let unfinished = |state: &State| matches!(state, State::Offered(_) | State::Receiving(_));
+        let transfers = self.transfers.iter();
+        transfers.filter(|(_, transfer)| unfinished(&transfer.state)).map(|(key, _)| *key).collect()
     }
 
     /// Takes one datagram.
@@ -182,12 +184,16 @@ impl Receiver {
             Body::Announce(_) => self.reply(key, None),
             Body::Symbol(symbol) => self.handle_symbol(key, &symbol),
             Body::Poll(poll) => {
-                let due = now + slot(self.config.id, &poll);
+                let slot = now + slot(self.config.id, &poll);
+                // An answer that is due already is not put off.
+                let due = transfer.status_due.map_or(slot, |(due, _)| due.min(slot));
                 transfer.status_due = Some((due, poll));
                 if due <= now {
                     self.answer_due_polls(now, key);
                 }
             }
+            // Nothing more is needed of the sender then.
+            Body::End(_) if matches!(transfer.state, State::Verifying) => {}
             Body::End(end) => {
                 let was_active = transfer.state.is_active();
                 self.release(key, State::Ended);
@@ -213,7 +219,11 @@ impl Receiver {
         }
         let layout = BlockLayout::new(announce.size, announce.symbol_size, announce.block_symbols)
             .ok()
-            .filter(|layout| announce.code == CAUCHY_CODE && layout.block_count() <= MAX_BLOCKS);
+            .filter(|layout| {
+                announce.code == CAUCHY_CODE
+                    && layout.symbol_size() <= MAX_SYMBOL_SIZE
+                    && self.known_blocks() + u64::from(layout.block_count()) <= MAX_BLOCKS
+            });
         let state = match layout {
             Some(layout) => State::Offered(layout),
             None => State::Refused(
@@ -245,6 +255,15 @@ impl Receiver {
             },
         );
         self.next_sweep.get_or_insert(now + self.config.silence);
+    }
+
+    fn known_blocks(&self) -> u64 {
+        let blocks = |transfer: &Transfer| match &transfer.state {
+            State::Offered(layout) => u64::from(layout.block_count()),
+            State::Receiving(incoming) => u64::from(incoming.layout.block_count()),
+            _ => 0,
+        };
+        self.transfers.values().map(blocks).sum()
     }
 
     fn handle_symbol(&mut self, key: TransferKey, symbol: &Symbol<'_>) {

@@ -293,7 +293,7 @@ impl Sender {
                 result: match &member.standing {
                     Standing::Confirmed => Ok(()),
                     Standing::Failed(reason) => Err(reason.clone()),
-                    Standing::Silent(reason) => Err((*reason).to_owned()),
+                    Standing::Silent => Err("fell silent".to_owned()),
                     Standing::Receiving => Err("had not finished".to_owned()),
                 },
             })
@@ -365,11 +365,15 @@ impl Sender {
     }
 
     fn handle_join(&mut self, now: Instant, from: SocketAddr, join: Join) {
-        self.flow.limit_to_buffer(join.recv_buffer);
-        self.ensure_member(now, join.receiver, from, join.window);
+        if self.ensure_member(now, join.receiver, from, join.window).is_some() {
+            self.flow.limit_to_buffer(join.recv_buffer);
+        }
     }
 
     fn handle_status(&mut self, now: Instant, from: SocketAddr, status: Status) {
+        if !self.is_plausible(&status) {
+            return;
+        }
         let sent_total =
             self.polls.iter().find(|poll| poll.round == status.round).map(|poll| poll.sent_total);
         let round = self.round;
@@ -378,11 +382,14 @@ impl Sender {
         if status.round > round || status.round < member.acknowledged_round() {
             return;
         }
-        member.window = window;
         if status.round == member.acknowledged_round() {
-            // Only a window update.
+            // Only a window update, unless it comes out of order.
+            if member.status.as_ref().is_none_or(|old| old.received <= status.received) {
+                member.window = window;
+            }
             return;
         }
+        member.window = window;
         let progressed = member.status.as_ref().is_none_or(|old| {
             old.received != status.received || old.state != status.state || old.runs != status.runs
         });
@@ -405,6 +412,13 @@ impl Sender {
             self.acknowledge(now);
             self.settle_outstanding();
         }
+    }
+
+    /// A status can only speak of blocks that were sent, and lack no more than they have.
+    fn is_plausible(&self, status: &Status) -> bool {
+        let layout = self.config.layout;
+        status.covered <= self.horizon
+            && status.runs.iter().all(|run| run.deficit <= layout.symbols_in(run.first))
     }
 
     fn admit_late(&mut self, now: Instant) -> bool {
@@ -504,7 +518,7 @@ impl Sender {
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.start_if_ready(now);
-        if now >= self.next_judgement {
+        if now >= self.next_judgement && matches!(self.phase, Phase::Transferring) {
             self.next_judgement = now + STALL / 4;
             self.members.judge(now, STALL, SILENCE, IDLE);
             self.admit_late(now);

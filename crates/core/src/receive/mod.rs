@@ -25,6 +25,9 @@ const BLOCK_MEMORY: usize = 16 << 20;
 const SILENCE: Duration = Duration::from_secs(30);
 const OVERFLOW_INTERVAL: Duration = Duration::from_millis(10);
 const DROPPED_INTERVAL: Duration = Duration::from_secs(1);
+/// Most bytes of raw files that wait to be written.
+const RAW_MEMORY: usize = 16 << 20;
+const STOPPING: &str = "the server is stopping";
 /// After the last file, senders may ask again for this long.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_AFTER_SIGNAL: Duration = Duration::from_millis(300);
@@ -99,6 +102,9 @@ struct Server<'a> {
     transfers: HashMap<TransferKey, Transfer>,
     /// Bytes published or promised to transfers under way.
     quota_used: u64,
+    /// Bytes of raw files that wait to be written.
+    raw_waiting: usize,
+    stopping: bool,
     summary: ReceiveSummary,
     overflowed: u64,
     dropped: BTreeMap<String, u64>,
@@ -133,6 +139,8 @@ pub fn receive(
         writers: Writers::start(&config.dir, naming, &socket, results).map_err(NetError::from)?,
         transfers: HashMap::new(),
         quota_used: 0,
+        raw_waiting: 0,
+        stopping: false,
         summary: ReceiveSummary::default(),
         overflowed: 0,
         dropped: BTreeMap::new(),
@@ -140,6 +148,11 @@ pub fn receive(
     let address = socket.local_address().map_err(NetError::from)?.to_string();
     server.tell(EventKind::Listening { address });
     server.run(&mut socket, &finished, &stopped)?;
+    // What was being verified is published or not by now, and told.
+    server.writers.stop();
+    for result in finished.try_iter() {
+        server.handle_store_result(result);
+    }
     server.tell_dropped();
     Ok(server.summary)
 }
@@ -192,14 +205,15 @@ impl Server<'_> {
             }
 
             if linger_until.is_none() {
+                let is_enough = self.config.exit_after.is_some_and(|n| self.summary.files >= n);
                 if stopped.load(Ordering::Relaxed) {
-                    self.machine.refuse_all(RefuseReason::Stopping, "server is stopping");
-                    self.break_off_all();
                     linger_until = Some(now + LINGER_AFTER_SIGNAL);
-                    continue;
-                }
-                if self.config.exit_after.is_some_and(|files| self.summary.files >= files) {
+                } else if is_enough {
                     linger_until = Some(now + LINGER);
+                }
+                if linger_until.is_some() {
+                    self.stop();
+                    continue;
                 }
             }
             let settled =
@@ -251,6 +265,12 @@ impl Server<'_> {
             });
             return;
         }
+        if self.raw_waiting + bytes.len() > RAW_MEMORY {
+            let reason = "raw files come faster than they can be written".to_owned();
+            *self.dropped.entry(reason).or_default() += 1;
+            return;
+        }
+        self.raw_waiting += bytes.len();
         self.quota_used += size;
         self.tell(EventKind::TransferStarted {
             transfer: "raw".to_owned(),
@@ -263,6 +283,9 @@ impl Server<'_> {
 
     fn check_size(&self, size: u64) -> Result<(), (RefuseReason, String)> {
         let (max_file, quota) = (self.config.max_file, self.config.quota);
+        if self.stopping {
+            return Err((RefuseReason::Stopping, STOPPING.to_owned()));
+        }
         if size > max_file {
             let text = format!("{size} bytes, the limit for one file is {max_file}");
             return Err((RefuseReason::TooLarge, text));
@@ -346,29 +369,35 @@ impl Server<'_> {
                     seconds: transfer.started.elapsed().as_secs_f64(),
                 });
             }
-            StoreResult::Raw { from, bytes, blake3, result } => match result {
-                Ok(path) => {
-                    self.summary.files += 1;
-                    self.summary.bytes += bytes;
-                    self.tell(EventKind::Received {
-                        transfer: "raw".to_owned(),
-                        from: from.to_string(),
-                        path: path.display().to_string(),
-                        bytes,
-                        blake3: blake3.to_string(),
-                        seconds: 0.0,
-                    });
-                }
-                Err(error) => {
-                    self.summary.failed += 1;
-                    self.quota_used -= bytes;
-                    self.tell(EventKind::TransferFailed {
-                        transfer: "raw".to_owned(),
-                        from: from.to_string(),
-                        reason: error.to_string(),
-                    });
-                }
-            },
+            StoreResult::Raw { from, bytes, blake3, result } => {
+                self.raw_waiting -= bytes;
+                self.raw_stored(from, bytes as u64, blake3, result);
+            }
+        }
+    }
+
+    fn raw_stored(
+        &mut self,
+        from: SocketAddr,
+        bytes: u64,
+        blake3: blake3::Hash,
+        result: Result<PathBuf, StoreError>,
+    ) {
+        let (transfer, from) = ("raw".to_owned(), from.to_string());
+        match result {
+            Ok(path) => {
+                self.summary.files += 1;
+                self.summary.bytes += bytes;
+                let (path, blake3) = (path.display().to_string(), blake3.to_string());
+                let seconds = 0.0;
+                self.tell(EventKind::Received { transfer, from, path, bytes, blake3, seconds });
+            }
+            Err(error) => {
+                self.summary.failed += 1;
+                self.quota_used -= bytes;
+                let reason = error.to_string();
+                self.tell(EventKind::TransferFailed { transfer, from, reason });
+            }
         }
     }
 
@@ -395,10 +424,13 @@ impl Server<'_> {
         });
     }
 
-    fn break_off_all(&mut self) {
-        let keys: Vec<TransferKey> = self.transfers.keys().copied().collect();
-        for key in keys {
-            self.fail(key, "the server is stopping");
+    /// Takes nothing new and breaks off what still needs its sender.
+    fn stop(&mut self) {
+        self.stopping = true;
+        for key in self.machine.unfinished_transfers() {
+            self.writers.submit(StoreJob::Discard { key });
+            self.machine.refuse(key, RefuseReason::Stopping, STOPPING);
+            self.fail(key, STOPPING);
         }
     }
 

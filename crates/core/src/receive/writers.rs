@@ -25,10 +25,25 @@ pub(super) enum StoreJob {
 }
 
 pub(super) enum StoreResult {
-    Opened { key: TransferKey, result: Result<(), StoreError> },
-    Written { key: TransferKey, buffer: Vec<u8>, result: Result<(), StoreError> },
-    Published { key: TransferKey, result: Result<PathBuf, StoreError> },
-    Raw { from: SocketAddr, bytes: u64, blake3: blake3::Hash, result: Result<PathBuf, StoreError> },
+    Opened {
+        key: TransferKey,
+        result: Result<(), StoreError>,
+    },
+    Written {
+        key: TransferKey,
+        buffer: Vec<u8>,
+        result: Result<(), StoreError>,
+    },
+    Published {
+        key: TransferKey,
+        result: Result<PathBuf, StoreError>,
+    },
+    Raw {
+        from: SocketAddr,
+        bytes: usize,
+        blake3: blake3::Hash,
+        result: Result<PathBuf, StoreError>,
+    },
 }
 
 enum Job {
@@ -94,20 +109,29 @@ impl Writers {
     fn send(&self, to: &impl Hash, job: Job) {
         let mut hasher = DefaultHasher::new();
         to.hash(&mut hasher);
-        let index = hasher.finish() as usize % self.jobs.len();
-        // A writer ends only when this is dropped.
-        let _ = self.jobs[index].send(job);
+        let index = hasher.finish() as usize % self.jobs.len().max(1);
+        if let Some(jobs) = self.jobs.get(index) {
+            // A writer ends only when this is stopped.
+            let _ = jobs.send(job);
+        }
     }
 }
 
-impl Drop for Writers {
-    fn drop(&mut self) {
+impl Writers {
+    /// Waits until every job is done; further ones are dropped.
+    pub(super) fn stop(&mut self) {
         self.jobs.clear();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 log::error!("a writer thread panicked");
             }
         }
+    }
+}
+
+impl Drop for Writers {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 
@@ -170,6 +194,6 @@ impl Writer {
             file.write_at(0, bytes)?;
             file.publish(*blake3.as_bytes(), None, &self.naming)
         };
-        StoreResult::Raw { from, bytes: bytes.len() as u64, blake3, result: publish() }
+        StoreResult::Raw { from, bytes: bytes.len(), blake3, result: publish() }
     }
 }

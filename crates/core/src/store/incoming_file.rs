@@ -77,7 +77,7 @@ pub struct IncomingFile {
 }
 
 impl IncomingFile {
-    /// Reserves `size` bytes in `dir`.
+    /// Begins a file in `dir`, if there is room for its `size` bytes now.
     ///
     /// # Errors
     /// There is no room, or `dir` cannot be written to.

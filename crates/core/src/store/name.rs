@@ -41,7 +41,7 @@ mod tests {
             ("logo-its-1.png", "logo-its-1.png"),
             ("../../etc/passwd", "_.._etc_passwd"),
             ("/abs", "_abs"),
-            ("..", "file"),
+            ("..", "_"),
             ("", "file"),
             (".hidden", "hidden"),
             ("CON", "_"),

@@ -53,7 +53,7 @@ pub struct Status {
     pub received: u64,
     /// Datagrams that the kernel dropped at the receiver's full socket buffer so far.
     pub overflowed: u64,
-    /// How many more unfinished blocks it can hold.
+    /// How many unfinished blocks it can hold, those begun included.
     pub window: u16,
     /// How far it is.
     pub state: ReceiverState,
