@@ -1,7 +1,7 @@
 //! File to servers.
 
-use std::fs::File;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -140,6 +140,10 @@ fn started(file: &Download, transfer: String, voice: &TaskVoice) {
     });
 }
 
+fn source(file: &Download) -> BroadcastFile {
+    BroadcastFile { path: file.path.clone(), file: Arc::clone(&file.file) }
+}
+
 fn broadcast_raw(
     file: &Download,
     config: &BroadcastConfig,
@@ -149,7 +153,7 @@ fn broadcast_raw(
         return Err(BroadcastError::TooLargeForRaw { name: file.name.clone(), bytes: file.bytes });
     }
     started(file, "raw".to_owned(), voice);
-    send_raw(&file.path, &config.destinations)?;
+    send_raw(&source(file), &config.destinations)?;
     voice.event(EventKind::SourceSent { datagrams: 1 });
     Ok(())
 }
@@ -164,9 +168,7 @@ fn broadcast_reliably(
     let layout = BlockLayout::new(file.bytes, symbol_size, MAX_BLOCK_SYMBOLS)
         .map_err(|error| BroadcastError::Layout { name: file.name.clone(), error })?;
     let transfer = TransferId(rand::random());
-    let opened = File::open(&file.path)
-        .map_err(|error| NetError::Source { path: file.path.clone(), error })?;
-    let mut source = BroadcastFile { path: file.path.clone(), file: opened };
+    let mut source = source(file);
     let mut sender = Sender::new(
         Instant::now(),
         SenderConfig {

@@ -489,13 +489,18 @@ impl State {
     /// Something on standard error that is no failure.
     fn note(&self, text: &str) {
         if !self.quiet {
-            self.bars.suspend(|| eprintln!("{text}"));
+            self.print_error(&printable(text));
         }
     }
 
     fn complain(&self, text: &dyn Display) {
         let (on, off) = if self.color { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
-        self.bars.suspend(|| eprintln!("{on}error:{off} {text}"));
+        self.print_error(&format!("{on}error:{off} {}", printable(&text.to_string())));
+    }
+
+    /// A reader that has gone away is no reason to stop a transfer.
+    fn print_error(&self, text: &str) {
+        let _ = self.bars.suspend(|| writeln!(io::stderr(), "{text}"));
     }
 
     fn finish(&mut self, success: bool) -> ExitCode {
@@ -505,6 +510,11 @@ impl State {
         }
         if success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
+}
+
+/// Names and reasons may come from the network: nothing in them moves the cursor.
+fn printable(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).collect()
 }
 
 /// Lines as Python's `logging` prints them: `WARNING:root:…`.

@@ -1,7 +1,9 @@
 //! URL to file: HTTP and HTTPS, streamed.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::store::{safe_file_name, temporary_file};
@@ -12,10 +14,12 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_REDIRECTS: u32 = 10;
 
 /// A downloaded file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Download {
     /// Where it stands.
     pub path: PathBuf,
+    /// The very file: another task may put one of the same name in its place.
+    pub file: Arc<File>,
     /// Its name, from the URL's path.
     pub name: String,
     /// Its size in bytes.
@@ -97,8 +101,9 @@ pub fn fetch(
         bytes += read as u64;
         progress(bytes, total);
     }
-    file.persist(&path).map_err(|error| unwritable(&path, error.error))?;
-    Ok(Download { path, name, bytes, blake3: *hasher.finalize().as_bytes() })
+    let file = file.persist(&path).map_err(|error| unwritable(&path, error.error))?;
+    let blake3 = *hasher.finalize().as_bytes();
+    Ok(Download { path, file: Arc::new(file), name, bytes, blake3 })
 }
 
 /// The last component of the URL's path, without its query, made safe; the host's name if

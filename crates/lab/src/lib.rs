@@ -6,12 +6,14 @@
 //! | [`network`] | the seed's nodes, joined by a switch; loopback where namespaces are not permitted |
 //! | [`samples`], [`gateway`] | the four files, and the HTTP server that offers them |
 //! | [`binaries`] | the clients and the server, built by cargo |
+//! | [`overhead`] | what one small file costs, beside Python |
 //! | [`run`] | the main job: four styles, two servers, every byte compared |
 
 pub mod binaries;
 pub mod gateway;
 pub mod namespace;
 pub mod network;
+pub mod overhead;
 pub mod run;
 pub mod samples;
 

@@ -64,6 +64,12 @@ enum Task {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
+    /// Time one 19 KB file in each style, whole process, beside Python if it has `requests`
+    Overhead {
+        /// Runs of each
+        #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        runs: u16,
+    },
     /// Offer the sample files over HTTP on loopback
     Serve {
         /// TCP port
@@ -81,6 +87,7 @@ fn main() -> ExitCode {
         None => run(&options.run),
         Some(Task::Shell { node }) => shell(&node, &options.run),
         Some(Task::On { node, command }) => on(&node, &command),
+        Some(Task::Overhead { runs }) => overhead(runs, &options.run),
         Some(Task::Serve { port }) => serve(port),
     };
     result.unwrap_or_else(|error| {
@@ -221,6 +228,19 @@ fn on(node: &str, command: &[String]) -> Result<ExitCode, LabError> {
 
 fn exit_code(status: std::process::ExitStatus) -> ExitCode {
     status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+fn overhead(runs: u16, options: &RunOptions) -> Result<ExitCode, LabError> {
+    let binaries = Binaries::build()?;
+    let network = if options.loopback { Network::Loopback } else { network_or_loopback()? };
+    fs::create_dir_all(&options.out).map_err(LabError::file(&options.out))?;
+    let samples = Arc::new(samples()?);
+    let gateway = Gateway::start(&network, Arc::clone(&samples))?;
+    let url = format!("{}{}", gateway.origin(), samples[0].path);
+    let rows = lab::overhead::measure(&network, &binaries, &url, &options.out, usize::from(runs))?;
+    print!("{}", lab::overhead::table(&rows));
+    let complete = rows.iter().all(|row| !row.times.is_empty());
+    Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn serve(port: u16) -> Result<ExitCode, LabError> {

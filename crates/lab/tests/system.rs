@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use lab::binaries::{Binaries, STYLES};
 use lab::gateway::Gateway;
 use lab::namespace::become_lab_root;
-use lab::network::{CLIENT, Network, Node, SERVERS};
+use lab::network::{CLIENT, GATEWAY, Network, Node, SERVERS};
 use lab::run::{RunningServer, compare, read_events};
 use lab::samples::{Sample, samples};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -49,9 +49,11 @@ fn main() {
         trial("a_late_server_is_served".into(), late_server),
         trial("a_killed_child_fails_its_task_only".into(), || killed_worker(Style::Mp)),
         trial("a_killed_pool_worker_is_replaced".into(), || killed_worker(Style::MpAsync)),
+        trial("a_stalled_task_is_given_up".into(), stalled_task),
         trial("workers_end_with_their_parent".into(), workers_end_with_parent),
         trial("no_server_ends_soon_with_1".into(), no_server),
         trial("failures_are_one_line_each".into(), failures),
+        trial("two_urls_with_one_name_are_both_delivered".into(), one_name_twice),
         trial("several_servers_on_one_machine".into(), several_servers),
         trial("a_server_stops_on_a_signal_with_a_summary".into(), server_stops),
         trial("raw_reaches_a_python_server".into(), raw_to_python)
@@ -349,6 +351,29 @@ fn killed_worker(style: Style) {
     }
 }
 
+/// A source that accepts and never answers: `--timeout` ends the wait, the others finish.
+fn stalled_task() {
+    let lab = Lab::new(samples().unwrap());
+    let servers = lab.servers();
+    let address = format!("{}:81", GATEWAY.address);
+    let listener = lab.network.on(GATEWAY, || std::net::TcpListener::bind(&address)).unwrap();
+    let stalled = format!("http://{address}/stalled.bin");
+    let good = format!("{}{}", lab.gateway.origin(), lab.samples[0].path);
+    for style in [Style::MpAsync, Style::MtAsync] {
+        let started = Instant::now();
+        let arguments = ["--servers", "2", "--timeout", "700ms", &stalled, &good];
+        let output = lab.client(style, &arguments);
+        assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains("error: url1: given up: no progress for 700ms"), "{stderr}");
+        assert_eq!(stderr.matches("error:").count(), 1, "{stderr}");
+        let results = text(&output.stdout);
+        assert!(results.contains("{'url1': None, 'url2': datetime.timedelta("), "{results}");
+    }
+    drop((listener, servers));
+}
+
 fn workers_end_with_parent() {
     for style in [Style::Mp, Style::MpAsync] {
         let lab = Lab::new(samples().unwrap());
@@ -432,6 +457,20 @@ fn failures() {
             Ok(())
         })
         .unwrap();
+}
+
+/// The second download takes the first one's name while that waits to be broadcast.
+fn one_name_twice() {
+    let one = Sample { path: "/x/logo.png", ..noise("one.png", 30_000) };
+    let two = Sample { path: "/y/logo.png", ..noise("two.png", 40_000) };
+    let lab = Lab::new(vec![one, two]);
+    let server = lab.server(SERVERS[0], &[]);
+    assert_success(&lab.client(Style::Mt, &["--servers", "1", "--delay", "300ms"]));
+    let mut sizes: Vec<u64> = ["logo.png", "logo-1.png"]
+        .map(|name| fs::metadata(server.files().join(name)).unwrap().len())
+        .into();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [30_000, 40_000]);
 }
 
 fn several_servers() {

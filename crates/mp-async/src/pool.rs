@@ -41,6 +41,7 @@ enum JobPhase {
     #[default]
     Queued,
     Running(Killer),
+    Done,
     GivenUp,
 }
 
@@ -201,6 +202,8 @@ impl Attendant {
             observer: self.observer.as_ref(),
         };
         let result = worker.run(&submitted.job, &listener);
+        // The worker's next job must not be killed in the name of this one.
+        *lock(&submitted.state.phase) = JobPhase::Done;
         if matches!(result, Ok(_) | Err(WorkerError::Task(_))) {
             *slot = Some(worker);
         }
@@ -245,10 +248,17 @@ impl AsyncResult {
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if activity.last() + timeout <= Instant::now() {
-                let phase = std::mem::replace(&mut *lock(&self.state.phase), JobPhase::GivenUp);
-                if let JobPhase::Running(killer) = phase {
+                let mut phase = lock(&self.state.phase);
+                if matches!(*phase, JobPhase::Done) {
+                    // Its result is on the way.
+                    drop(phase);
+                    self.state.activity.touch();
+                    continue;
+                }
+                if let JobPhase::Running(killer) = &*phase {
                     killer.kill();
                 }
+                *phase = JobPhase::GivenUp;
                 return Err(PoolError::Timeout(timeout));
             }
         }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Broadcaster, NetError};
@@ -16,7 +17,7 @@ pub struct BroadcastFile {
     /// Where it stands, for messages.
     pub path: PathBuf,
     /// Open for reading.
-    pub file: File,
+    pub file: Arc<File>,
 }
 
 impl BlockSource for BroadcastFile {

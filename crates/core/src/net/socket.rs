@@ -3,6 +3,7 @@
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -20,6 +21,14 @@ const SEND_BUFFER: usize = 4 << 20;
 /// How often a full device queue is asked again, and how long between.
 const FULL_QUEUE_RETRIES: u32 = 1000;
 const FULL_QUEUE_PAUSE: Duration = Duration::from_micros(200);
+
+/// Errors that pass, once a first datagram has shown that the destination is right.
+const LOSSES: [i32; 4] = [
+    Errno::EPERM as i32,
+    Errno::ENETDOWN as i32,
+    Errno::ENETUNREACH as i32,
+    Errno::EHOSTUNREACH as i32,
+];
 
 /// Where every datagram goes.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -67,6 +76,7 @@ pub struct Broadcaster {
     state: UdpSocketState,
     destinations: Vec<SocketAddr>,
     receive_buffer: Vec<u8>,
+    has_sent: AtomicBool,
 }
 
 impl Broadcaster {
@@ -84,6 +94,7 @@ impl Broadcaster {
             state,
             destinations: destinations.sockets().collect(),
             receive_buffer: vec![0; 1 << 16],
+            has_sent: AtomicBool::new(false),
         })
     }
 
@@ -142,7 +153,10 @@ impl Broadcaster {
         let mut retries = 0;
         loop {
             match self.state.try_send((&self.socket).into(), &transmit) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.has_sent.store(true, Ordering::Relaxed);
+                    return Ok(());
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     wait(&[(self.socket.as_fd(), PollFlags::POLLOUT)], None)?;
                 }
@@ -160,6 +174,14 @@ impl Broadcaster {
                         && retries < FULL_QUEUE_RETRIES =>
                 {
                     retries += 1;
+                }
+                // A local firewall's drop, or a link that is down for a while: lost like any other.
+                Err(error)
+                    if error.raw_os_error().is_some_and(|code| LOSSES.contains(&code))
+                        && self.has_sent.load(Ordering::Relaxed) =>
+                {
+                    log::debug!("datagrams to {destination} lost: {error}");
+                    return Ok(());
                 }
                 Err(error) => return Err(error),
             }

@@ -113,6 +113,15 @@ impl Flow {
         }
     }
 
+    /// Under a ceiling, a batch lasts 10 ms at most: a long one would come as a burst and be
+    /// followed by a long silence.
+    pub(super) fn paced_segments(&self, segment_len: usize) -> usize {
+        self.pacing.as_ref().map_or(usize::MAX, |pacing| {
+            let seconds = segment_len as f64 * pacing.seconds_per_byte;
+            ((0.01 / seconds) as usize).max(1)
+        })
+    }
+
     /// When the next batch may go, if not now.
     pub(super) fn paced_until(&self, now: Instant) -> Option<Instant> {
         self.pacing.as_ref()?.next.filter(|next| *next > now)

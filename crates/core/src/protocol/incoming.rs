@@ -66,7 +66,7 @@ impl Incoming {
         buffer: impl FnOnce(usize) -> Option<Vec<u8>>,
     ) -> Taken {
         let symbol_size = self.layout.symbol_size();
-        let Some(missing) = self.missing.get_mut(block as usize) else { return Taken::Useless };
+        let Some(missing) = self.missing.get(block as usize) else { return Taken::Useless };
         if payload.len() != symbol_size || *missing == 0 {
             return Taken::Useless;
         }
@@ -74,12 +74,17 @@ impl Incoming {
         if symbol >= source_symbols + MAX_REPAIR_SYMBOLS {
             return Taken::Useless;
         }
+        let largest = self.largest_block();
+        let buffer = if self.open.contains_key(&block) {
+            None
+        } else {
+            buffer(largest).or_else(|| self.give_up_block_after(block))
+        };
         let received = match self.open.entry(block) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
-                let len = usize::from(source_symbols) * symbol_size;
-                let Some(mut bytes) = buffer(len) else { return Taken::NoRoom };
-                bytes.resize(len, 0);
+                let Some(mut bytes) = buffer else { return Taken::NoRoom };
+                bytes.resize(largest, 0);
                 let range = self.layout.byte_range(block);
                 entry.insert(ReceivedBlock {
                     block,
@@ -87,12 +92,14 @@ impl Incoming {
                     // A block is at most 128 symbols of 65,535 bytes.
                     len: (range.end - range.start) as usize,
                     symbol_size,
+                    source_symbols,
                     bytes,
                     present: 0,
                     repairs: Vec::new(),
                 })
             }
         };
+        let missing = &mut self.missing[block as usize];
         if !received.insert(symbol, source_symbols, payload) {
             return Taken::Useless;
         }
@@ -104,6 +111,16 @@ impl Incoming {
             self.first_incomplete += 1;
         }
         self.open.remove(&block).map_or(Taken::Useless, Taken::Whole)
+    }
+
+    /// Frees the memory of the last open block, if it comes after `block`. A sender goes
+    /// through a file in order, so without this a receiver whose memory is full of later
+    /// blocks could never take the earlier ones.
+    fn give_up_block_after(&mut self, block: u32) -> Option<Vec<u8>> {
+        let last = self.open.last_entry().filter(|last| *last.key() > block)?;
+        let given_up = last.remove();
+        self.missing[given_up.block as usize] = given_up.source_symbols;
+        Some(given_up.bytes)
     }
 
     /// Runs of incomplete blocks below `horizon`, and the block up to which they speak.
@@ -138,6 +155,8 @@ pub struct ReceivedBlock {
     pub offset: u64,
     len: usize,
     symbol_size: usize,
+    source_symbols: u16,
+    /// Room for a block of full length, so that any block's buffer serves any other.
     bytes: Vec<u8>,
     present: u128,
     repairs: Vec<(u16, Vec<u8>)>,
@@ -167,14 +186,13 @@ impl ReceivedBlock {
     /// # Errors
     /// The symbols do not determine the block, which a correct sender never causes.
     pub fn decode(mut self) -> Result<(Vec<u8>, usize), DecodeError> {
-        // At most 128 symbols.
-        let source_symbols = (self.bytes.len() / self.symbol_size) as u16;
         let lost: Vec<u16> =
-            (0..source_symbols).filter(|symbol| self.present >> symbol & 1 == 0).collect();
+            (0..self.source_symbols).filter(|symbol| self.present >> symbol & 1 == 0).collect();
         if !lost.is_empty() {
             let repairs: Vec<(u16, &[u8])> =
                 self.repairs.iter().map(|(number, bytes)| (*number, bytes.as_slice())).collect();
-            CauchyCode.decode(&mut self.bytes, self.symbol_size, &lost, &repairs)?;
+            let source = &mut self.bytes[..usize::from(self.source_symbols) * self.symbol_size];
+            CauchyCode.decode(source, self.symbol_size, &lost, &repairs)?;
         }
         Ok((self.bytes, self.len))
     }

@@ -40,6 +40,11 @@ impl Member {
         self.standing == Standing::Receiving
     }
 
+    /// Whether something is expected of it: it lacks symbols, or cannot take any.
+    fn is_expected_to_advance(&self) -> bool {
+        self.status.as_ref().is_none_or(|status| !status.runs.is_empty() || status.window == 0)
+    }
+
     pub(super) fn acknowledged_round(&self) -> u32 {
         self.status.as_ref().map_or(0, |status| status.round)
     }
@@ -131,6 +136,9 @@ impl Members {
             }
             if quiet >= silence {
                 member.standing = Standing::Silent;
+            } else if !member.is_expected_to_advance() {
+                // It waits for others.
+                member.last_progress = now;
             } else if now.saturating_duration_since(member.last_progress) >= idle {
                 member.standing = Standing::Failed("made no progress".to_owned());
             }

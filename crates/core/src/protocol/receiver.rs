@@ -17,6 +17,8 @@ pub type TransferKey = (SocketAddr, TransferId);
 
 /// Most blocks of all transfers under way, two bytes each: 2^23 blocks of 128 symbols of 1,408 bytes are 1.5 TB.
 const MAX_BLOCKS: u64 = 1 << 23;
+/// Blocks of a file are not smaller on average: each costs memory.
+const MIN_BLOCK_LEN: u64 = 1024;
 /// Jumbo frames hold no more, and memory is given by the block.
 const MAX_SYMBOL_SIZE: usize = 8960;
 /// Most transfers known at once, ended ones included.
@@ -222,6 +224,7 @@ impl Receiver {
             .filter(|layout| {
                 announce.code == CAUCHY_CODE
                     && layout.symbol_size() <= MAX_SYMBOL_SIZE
+                    && u64::from(layout.block_count()) <= 1 + layout.size() / MIN_BLOCK_LEN
                     && self.known_blocks() + u64::from(layout.block_count()) <= MAX_BLOCKS
             });
         let state = match layout {
@@ -293,6 +296,12 @@ impl Receiver {
     /// their block.
     pub fn take_without_room(&mut self) -> u64 {
         std::mem::take(&mut self.without_room)
+    }
+
+    /// Whether a file is being verified, which no longer needs its sender.
+    #[must_use]
+    pub fn is_verifying(&self) -> bool {
+        self.transfers.values().any(|transfer| matches!(transfer.state, State::Verifying))
     }
 
     /// Takes part in an announced transfer. An empty file is complete at once.

@@ -17,6 +17,9 @@ use crate::wire::{
 /// Neighbouring datagrams are spread over this many blocks, so that a burst of losses does
 /// not fall on one.
 const INTERLEAVED_BLOCKS: usize = 8;
+/// The first few come quickly: a receiver that misses them all would not be waited for.
+const EARLY_ANNOUNCES: u32 = 4;
+const EARLY_ANNOUNCE_INTERVAL: Duration = Duration::from_millis(5);
 const FIRST_ANNOUNCE_INTERVAL: Duration = Duration::from_millis(20);
 const MAX_ANNOUNCE_INTERVAL: Duration = Duration::from_millis(250);
 const JOIN_QUIET: Duration = Duration::from_millis(20);
@@ -184,6 +187,7 @@ pub struct Sender {
     flow: Flow,
     code: CauchyCode,
 
+    announced: u32,
     next_announce: Instant,
     announce_interval: Duration,
 
@@ -224,6 +228,7 @@ impl Sender {
             phase: Phase::Announcing { since: now, last_join: None },
             members: Members::default(),
             code: CauchyCode,
+            announced: 0,
             next_announce: now,
             announce_interval: FIRST_ANNOUNCE_INTERVAL,
             pass: Pass::All { next: 0 },
@@ -391,7 +396,7 @@ impl Sender {
         }
         member.window = window;
         let progressed = member.status.as_ref().is_none_or(|old| {
-            old.received != status.received || old.state != status.state || old.runs != status.runs
+            old.covered != status.covered || old.state != status.state || old.runs != status.runs
         });
         // Hashing a large file takes time and shows no progress.
         if progressed || status.state == ReceiverState::Verifying {
@@ -458,6 +463,9 @@ impl Sender {
 
     /// Grants repair to the blocks that need it and forgets those that all have.
     fn settle_outstanding(&mut self) {
+        if self.members.in_pass().next().is_none() {
+            return;
+        }
         let loss = self.flow.loss();
         let mut settled = Vec::new();
         for (&block, outstanding) in &mut self.outstanding {
@@ -650,9 +658,10 @@ impl Sender {
         if self.flow.paced_until(now).is_some() {
             return Ok(false);
         }
-        let room = self.window_room().min(max_segments);
         batch.bytes.clear();
         batch.segment_len = SYMBOL_HEADER_LEN + self.config.layout.symbol_size();
+        let paced = self.flow.paced_segments(batch.segment_len);
+        let room = self.window_room().min(max_segments).min(paced);
         for _ in 0..room {
             if !self.emit_repair(source, &mut batch.bytes)?
                 && !self.emit_source(source, &mut batch.bytes)?
@@ -678,8 +687,13 @@ impl Sender {
                 name: &self.config.name,
             }),
         });
-        self.next_announce = now + self.announce_interval;
-        self.announce_interval = (self.announce_interval * 2).min(MAX_ANNOUNCE_INTERVAL);
+        self.announced += 1;
+        if self.announced < EARLY_ANNOUNCES {
+            self.next_announce = now + EARLY_ANNOUNCE_INTERVAL;
+        } else {
+            self.next_announce = now + self.announce_interval;
+            self.announce_interval = (self.announce_interval * 2).min(MAX_ANNOUNCE_INTERVAL);
+        }
     }
 
     fn poll_due_at(&self) -> Instant {

@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::event::{Event, EventKind, Observer};
 use crate::net::{Interface, NetError, ReceiveSocket};
 use crate::protocol::{AnnouncedFile, Receiver, ReceiverConfig, ReceiverEvent, TransferKey};
-use crate::store::{Naming, StoreError, temporary_file};
+use crate::store::{IncomingFile, Naming, StoreError, temporary_file};
 use crate::wire::{ParseError, ReceiverId, RefuseReason};
 use writers::{StoreJob, StoreResult, Writers};
 
@@ -27,6 +27,8 @@ const OVERFLOW_INTERVAL: Duration = Duration::from_millis(10);
 const DROPPED_INTERVAL: Duration = Duration::from_secs(1);
 /// Most bytes of raw files that wait to be written.
 const RAW_MEMORY: usize = 16 << 20;
+/// What one of them costs besides its bytes.
+const RAW_JOB_COST: usize = 1024;
 const STOPPING: &str = "the server is stopping";
 /// After the last file, senders may ask again for this long.
 const LINGER: Duration = Duration::from_secs(2);
@@ -218,11 +220,13 @@ impl Server<'_> {
             }
             let settled =
                 self.machine.unsettled_transfers() == 0 && self.machine.active_transfers() == 0;
-            if linger_until.is_some_and(|until| settled || now >= until) {
+            let verifying = self.machine.is_verifying();
+            if linger_until.is_some_and(|until| settled || (now >= until && !verifying)) {
                 return Ok(());
             }
             if !received {
-                let due = [self.machine.poll_timeout(), linger_until, self.next_tell(next_dropped)];
+                let linger = linger_until.filter(|_| !verifying);
+                let due = [self.machine.poll_timeout(), linger, self.next_tell(next_dropped)];
                 let due = due.into_iter().flatten().min();
                 socket.wait(due.map(|due| due.saturating_duration_since(Instant::now())))?;
             }
@@ -265,12 +269,12 @@ impl Server<'_> {
             });
             return;
         }
-        if self.raw_waiting + bytes.len() > RAW_MEMORY {
+        if self.raw_waiting + bytes.len() + RAW_JOB_COST > RAW_MEMORY {
             let reason = "raw files come faster than they can be written".to_owned();
             *self.dropped.entry(reason).or_default() += 1;
             return;
         }
-        self.raw_waiting += bytes.len();
+        self.raw_waiting += bytes.len() + RAW_JOB_COST;
         self.quota_used += size;
         self.tell(EventKind::TransferStarted {
             transfer: "raw".to_owned(),
@@ -335,19 +339,23 @@ impl Server<'_> {
         let checked = self.check_size(size);
         self.quota_used += size;
         self.transfers.insert(key, Transfer { file, started });
-        match checked {
-            Ok(()) => self.writers.submit(StoreJob::Open { key, size }),
-            Err((reason, text)) => {
-                self.machine.refuse(key, reason, &text);
-                self.fail(key, &text);
+        if let Err((reason, text)) = checked {
+            self.machine.refuse(key, reason, &text);
+            self.fail(key, &text);
+            return;
+        }
+        // Not left to a writer: a join must not wait for another file's sync.
+        match IncomingFile::create(&self.config.dir, size) {
+            Ok(file) => {
+                self.writers.submit(StoreJob::Open { key, file });
+                self.machine.accept(key);
             }
+            Err(error) => self.store_failed(key, &error),
         }
     }
 
     fn handle_store_result(&mut self, result: StoreResult) {
         match result {
-            StoreResult::Opened { key, result: Ok(()) } => self.machine.accept(key),
-            StoreResult::Opened { key, result: Err(error) } => self.store_failed(key, &error),
             StoreResult::Written { key, buffer, result } => {
                 self.machine.handle_block_written(key, buffer);
                 if let Err(error) = result {
@@ -370,7 +378,7 @@ impl Server<'_> {
                 });
             }
             StoreResult::Raw { from, bytes, blake3, result } => {
-                self.raw_waiting -= bytes;
+                self.raw_waiting -= bytes + RAW_JOB_COST;
                 self.raw_stored(from, bytes as u64, blake3, result);
             }
         }

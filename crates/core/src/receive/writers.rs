@@ -18,17 +18,13 @@ use crate::store::{IncomingFile, Naming, StoreError};
 const MAX_THREADS: usize = 4;
 
 pub(super) enum StoreJob {
-    Open { key: TransferKey, size: u64 },
+    Open { key: TransferKey, file: IncomingFile },
     Block { key: TransferKey, block: ReceivedBlock },
     Finish { key: TransferKey, file: AnnouncedFile },
     Discard { key: TransferKey },
 }
 
 pub(super) enum StoreResult {
-    Opened {
-        key: TransferKey,
-        result: Result<(), StoreError>,
-    },
     Written {
         key: TransferKey,
         buffer: Vec<u8>,
@@ -153,11 +149,9 @@ impl Writer {
 
     fn store(&mut self, job: StoreJob) -> Option<StoreResult> {
         match job {
-            StoreJob::Open { key, size } => {
-                let result = IncomingFile::create(&self.dir, size).map(|file| {
-                    self.files.insert(key, file);
-                });
-                Some(StoreResult::Opened { key, result })
+            StoreJob::Open { key, file } => {
+                self.files.insert(key, file);
+                None
             }
             StoreJob::Block { key, block } => {
                 let offset = block.offset;

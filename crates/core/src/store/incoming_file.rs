@@ -69,7 +69,7 @@ pub enum StoreError {
 pub struct IncomingFile {
     dir: PathBuf,
     file: NamedTempFile,
-    hasher: blake3::Hasher,
+    hasher: Box<blake3::Hasher>,
     hashed: u64,
     /// Pieces written behind what is hashed: offset and length.
     ahead: BTreeMap<u64, usize>,
@@ -92,7 +92,7 @@ impl IncomingFile {
         Ok(Self {
             dir: dir.to_owned(),
             file,
-            hasher: blake3::Hasher::new(),
+            hasher: Box::default(),
             hashed: 0,
             ahead: BTreeMap::new(),
             buffer: Vec::new(),

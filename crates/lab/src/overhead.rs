@@ -1,0 +1,135 @@
+//! What one small file costs without the simulated work: whole processes, timed from outside,
+//! beside a Python script in the seed's manner.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::LabError;
+use crate::binaries::{Binaries, STYLES};
+use crate::network::{CLIENT, Network, SERVERS};
+use crate::run::RunningServer;
+
+/// Downloads and sends one datagram, as `library.py` does, without its two seconds of sleep.
+const PYTHON: &str = "
+import requests, socket, sys
+url, target = sys.argv[1:]
+data = requests.get(url).content
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+sock.sendto(data, (target, 5005))
+";
+
+/// One line of the table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Overhead {
+    /// Who did it, and how.
+    pub what: String,
+    /// Whole processes, sorted; empty if one of them failed.
+    pub times: Vec<Duration>,
+}
+
+impl Overhead {
+    /// The middle one.
+    #[must_use]
+    pub fn median(&self) -> Option<Duration> {
+        self.times.get(self.times.len() / 2).copied()
+    }
+}
+
+/// Times `runs` of every style, with and without `--servers`, and of Python if it is there
+/// with `requests`. The runs are interleaved.
+///
+/// # Errors
+/// The lab itself fails; a client that fails has no times.
+pub fn measure(
+    network: &Network,
+    binaries: &Binaries,
+    url: &str,
+    out: &Path,
+    runs: usize,
+) -> Result<Vec<Overhead>, LabError> {
+    let dir = out.join("overhead");
+    if dir.exists() {
+        fs::remove_dir_all(&dir).map_err(LabError::file(&dir))?;
+    }
+    let mut servers = Vec::new();
+    for node in SERVERS {
+        servers.push(RunningServer::start(network, binaries, node, &dir.join(node.name), &[])?);
+    }
+    let target = network.broadcast_address().to_string();
+    let mut commands = Vec::new();
+    for style in STYLES {
+        for waiting in [&["--servers", "2"][..], &[]] {
+            let mut command = Command::new(binaries.client(style));
+            command.args(["--delay", "0s", "--target", &target, "--dir"]).arg(&dir);
+            command.args(waiting).arg(url);
+            commands.push((format!("{style} {}", waiting.join(" ")), command));
+        }
+    }
+    let mut probe = Command::new("python3");
+    probe.args(["-c", "import requests"]).stdout(Stdio::null()).stderr(Stdio::null());
+    if probe.status().is_ok_and(|status| status.success()) {
+        let mut command = Command::new("python3");
+        command.args(["-c", PYTHON, url, &target]);
+        commands.push((PYTHON_LABEL.to_owned(), command));
+    }
+    let mut rows: Vec<Overhead> = commands
+        .iter()
+        .map(|(what, _)| Overhead { what: what.trim().to_owned(), times: Vec::new() })
+        .collect();
+    let mut failed = vec![false; rows.len()];
+    for _ in 0..runs {
+        for (index, (_, command)) in commands.iter_mut().enumerate() {
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            let program = Path::new(command.get_program()).to_owned();
+            let started = Instant::now();
+            let status = network
+                .spawn(CLIENT, command)
+                .and_then(|mut child| child.wait())
+                .map_err(LabError::file(&program))?;
+            rows[index].times.push(started.elapsed());
+            failed[index] |= !status.success();
+        }
+    }
+    for (row, failed) in rows.iter_mut().zip(failed) {
+        row.times.sort();
+        if failed {
+            row.times.clear();
+        }
+    }
+    Ok(rows)
+}
+
+const PYTHON_LABEL: &str = "python3, one thread, unconfirmed";
+
+/// Medians, spread, and the ratio to Python's median where there is one.
+#[must_use]
+pub fn table(rows: &[Overhead]) -> String {
+    let millis = |time: Duration| time.as_secs_f64() * 1e3;
+    let python = rows.iter().find(|row| row.what == PYTHON_LABEL).and_then(Overhead::median);
+    let mut text = format!(
+        "{:<34} {:>10} {:>18} {:>10}\n",
+        "19 KB, whole process", "median", "spread", "of Python"
+    );
+    for row in rows {
+        let (Some(median), Some(first), Some(last)) =
+            (row.median(), row.times.first(), row.times.last())
+        else {
+            text.push_str(&format!("{:<34} failed\n", row.what));
+            continue;
+        };
+        let ratio = python
+            .map_or_else(String::new, |python| format!("{:.2}", millis(median) / millis(python)));
+        text.push_str(&format!(
+            "{:<34} {:>7.1} ms {:>7.1}..{:<6.1} ms {:>10}\n",
+            row.what,
+            millis(median),
+            millis(*first),
+            millis(*last),
+            ratio
+        ));
+    }
+    text
+}
