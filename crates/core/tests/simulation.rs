@@ -323,6 +323,21 @@ fn one_that_comes_late_is_served() {
     assert!(outcome.results.iter().all(|(_, result)| result.is_ok()));
 }
 
+/// Under loss, one that is not waited for keeps opening blocks that nobody repairs for it.
+/// Two such, with their memory full of different blocks, must both be served in the end.
+#[test]
+fn memory_full_of_unrepaired_blocks_does_not_wedge_a_late_receiver() {
+    let file = sample(3_000_000);
+    let ms = Duration::from_millis;
+    let down =
+        BTreeMap::from([(1, ms(0)..ms(40)), (2, ms(0)..ms(80)), (0, ms(120)..Duration::MAX)]);
+    let faults = Faults { loss: 10, ..Faults::default() };
+    let outcome = run(&file, 3, faults, 5, down);
+    for late in [1, 2] {
+        assert!(outcome.published[late].as_deref() == Some(file.as_slice()), "receiver {late}");
+    }
+}
+
 /// A forged status must neither make the sender remember blocks that do not exist nor send
 /// what nobody lacks.
 #[test]

@@ -75,11 +75,7 @@ impl Incoming {
             return Taken::Useless;
         }
         let largest = self.largest_block();
-        let buffer = if self.open.contains_key(&block) {
-            None
-        } else {
-            buffer(largest).or_else(|| self.give_up_block_after(block))
-        };
+        let buffer = if self.open.contains_key(&block) { None } else { buffer(largest) };
         let received = match self.open.entry(block) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
@@ -111,16 +107,6 @@ impl Incoming {
             self.first_incomplete += 1;
         }
         self.open.remove(&block).map_or(Taken::Useless, Taken::Whole)
-    }
-
-    /// Frees the memory of the last open block, if it comes after `block`. A sender goes
-    /// through a file in order, so without this a receiver whose memory is full of later
-    /// blocks could never take the earlier ones.
-    fn give_up_block_after(&mut self, block: u32) -> Option<Vec<u8>> {
-        let last = self.open.last_entry().filter(|last| *last.key() > block)?;
-        let given_up = last.remove();
-        self.missing[given_up.block as usize] = given_up.source_symbols;
-        Some(given_up.bytes)
     }
 
     /// Runs of incomplete blocks below `horizon`, and the block up to which they speak.
