@@ -72,6 +72,17 @@ fn run(
     seed: u64,
     down: BTreeMap<usize, std::ops::Range<Duration>>,
 ) -> Outcome {
+    run_at_rate(None, file, receivers, faults, seed, down)
+}
+
+fn run_at_rate(
+    rate: Option<u64>,
+    file: &[u8],
+    receivers: usize,
+    faults: Faults,
+    seed: u64,
+    down: BTreeMap<usize, std::ops::Range<Duration>>,
+) -> Outcome {
     let start = Instant::now();
     let mut now = start;
     let mut random = Random(seed | 1);
@@ -86,7 +97,7 @@ fn run(
             layout,
             servers: None,
             join_wait: Duration::from_millis(300),
-            rate: None,
+            rate,
         },
     );
     let mut nodes: Vec<Node> = (0..receivers)
@@ -329,12 +340,16 @@ fn one_that_comes_late_is_served() {
 fn memory_full_of_unrepaired_blocks_does_not_wedge_a_late_receiver() {
     let file = sample(3_000_000);
     let ms = Duration::from_millis;
-    let down =
-        BTreeMap::from([(1, ms(0)..ms(40)), (2, ms(0)..ms(80)), (0, ms(120)..Duration::MAX)]);
-    let faults = Faults { loss: 10, ..Faults::default() };
-    let outcome = run(&file, 3, faults, 5, down);
-    for late in [1, 2] {
-        assert!(outcome.published[late].as_deref() == Some(file.as_slice()), "receiver {late}");
+    for (seed, gone) in [(5, ms(120)), (6, Duration::MAX), (7, ms(90))] {
+        let down =
+            BTreeMap::from([(1, ms(0)..ms(40)), (2, ms(0)..ms(80)), (0, gone..Duration::MAX)]);
+        let faults = Faults { loss: 10, ..Faults::default() };
+        let outcome = run_at_rate(Some(15_000_000), &file, 3, faults, seed, down);
+        for late in [1, 2] {
+            let published = outcome.published[late].as_deref();
+            assert!(published == Some(file.as_slice()), "receiver {late}, seed {seed}");
+        }
+        assert!(outcome.took < Duration::from_secs(10), "seed {seed}: {:?}", outcome.took);
     }
 }
 

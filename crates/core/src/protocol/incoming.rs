@@ -1,10 +1,15 @@
 //! One transfer as its receiver sees it: which symbols of which blocks are there.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use super::block::{BlockLayout, MAX_REPAIR_SYMBOLS};
 use super::code::{CauchyCode, DecodeError, ErasureCode};
 use crate::wire::{DeficitRun, MAX_RUNS};
+
+/// A block that got no symbol for this long makes room for others: to a receiver that is not
+/// waited for, the sender may never send the rest before it has memory for other blocks.
+const STALE: Duration = Duration::from_millis(500);
 
 /// The symbols of the blocks that are not whole yet.
 #[derive(Debug)]
@@ -60,6 +65,7 @@ impl Incoming {
     /// `buffer` gives memory for a block to be opened, or `None`.
     pub(super) fn take(
         &mut self,
+        now: Instant,
         block: u32,
         symbol: u16,
         payload: &[u8],
@@ -75,7 +81,11 @@ impl Incoming {
             return Taken::Useless;
         }
         let largest = self.largest_block();
-        let buffer = if self.open.contains_key(&block) { None } else { buffer(largest) };
+        let buffer = if self.open.contains_key(&block) {
+            None
+        } else {
+            buffer(largest).or_else(|| self.discard_stale(now))
+        };
         let received = match self.open.entry(block) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
@@ -92,9 +102,11 @@ impl Incoming {
                     bytes,
                     present: 0,
                     repairs: Vec::new(),
+                    touched: now,
                 })
             }
         };
+        received.touched = now;
         let missing = &mut self.missing[block as usize];
         if !received.insert(symbol, source_symbols, payload) {
             return Taken::Useless;
@@ -107,6 +119,16 @@ impl Incoming {
             self.first_incomplete += 1;
         }
         self.open.remove(&block).map_or(Taken::Useless, Taken::Whole)
+    }
+
+    /// Gives up the block that has waited longest, if it is stale, for its memory.
+    fn discard_stale(&mut self, now: Instant) -> Option<Vec<u8>> {
+        let (&block, oldest) = self.open.iter().min_by_key(|(_, block)| block.touched)?;
+        if now.saturating_duration_since(oldest.touched) < STALE {
+            return None;
+        }
+        self.missing[block as usize] = self.layout.symbols_in(block);
+        self.open.remove(&block).map(|discarded| discarded.bytes)
     }
 
     /// Runs of incomplete blocks below `horizon`, and the block up to which they speak.
@@ -146,6 +168,8 @@ pub struct ReceivedBlock {
     bytes: Vec<u8>,
     present: u128,
     repairs: Vec<(u16, Vec<u8>)>,
+    /// When its latest symbol came.
+    touched: Instant,
 }
 
 impl ReceivedBlock {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::wire::{ReceiverId, Status};
+use crate::wire::{ReceiverId, ReceiverState, Status};
 
 /// Only this many are kept track of; more are served but not waited for.
 pub(super) const MAX_MEMBERS: usize = 10_000;
@@ -45,25 +45,142 @@ impl Member {
         self.status.as_ref().is_none_or(|status| !status.runs.is_empty() || status.window == 0)
     }
 
-    pub(super) fn acknowledged_round(&self) -> u32 {
+    pub(super) fn answered_round(&self) -> u32 {
         self.status.as_ref().map_or(0, |status| status.round)
     }
 
-    pub(super) fn heard(&mut self, now: Instant) {
-        self.last_heard = now;
-        if self.standing == Standing::Silent {
-            self.standing = Standing::Receiving;
+    fn take_status(&mut self, now: Instant, status: Status, sent: Option<u64>) {
+        let progressed = self.status.as_ref().is_none_or(|old| {
+            old.covered != status.covered || old.state != status.state || old.runs != status.runs
+        });
+        // Hashing a large file takes time and shows no progress.
+        if progressed || status.state == ReceiverState::Verifying {
             self.last_progress = now;
         }
+        let (sent_before, received_before) = self.counted;
+        if let Some(sent) = sent.filter(|&sent| sent > sent_before) {
+            let received = status.received.saturating_sub(received_before) as f64;
+            self.loss = 1.0 - (received / (sent - sent_before) as f64).min(1.0);
+            self.counted = (sent, status.received);
+        }
+        self.status = Some(status);
     }
+}
+
+/// What everybody in the pass has answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Answered {
+    /// This poll, or a later one.
+    pub(super) round: u32,
+    /// About the blocks below this one.
+    pub(super) covered: u32,
+}
+
+/// The member or members with the oldest answer, so that a look at all is only needed when
+/// the last of them has moved on.
+#[derive(Debug, Clone, Copy)]
+struct Slowest {
+    round: u32,
+    count: usize,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Members {
-    pub(super) all: BTreeMap<ReceiverId, Member>,
+    all: BTreeMap<ReceiverId, Member>,
+    /// `None` when it must be looked for.
+    slowest: Option<Slowest>,
+    window: Option<usize>,
 }
 
 impl Members {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&ReceiverId, &Member)> {
+        self.all.iter()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(super) fn get(&self, id: ReceiverId) -> Option<&Member> {
+        self.all.get(&id)
+    }
+
+    pub(super) fn insert(&mut self, id: ReceiverId, member: Member) {
+        self.all.insert(id, member);
+        self.look_again();
+    }
+
+    fn look_again(&mut self) {
+        self.slowest = None;
+        self.window = None;
+    }
+
+    /// A word from `id`, if it comes from the address it joined from.
+    pub(super) fn heard(&mut self, now: Instant, id: ReceiverId, from: SocketAddr) -> bool {
+        let Some(member) = self.all.get_mut(&id).filter(|member| member.address == from) else {
+            return false;
+        };
+        member.last_heard = now;
+        if member.standing == Standing::Silent {
+            member.standing = Standing::Receiving;
+            member.last_progress = now;
+            self.look_again();
+        }
+        true
+    }
+
+    pub(super) fn set_standing(&mut self, id: ReceiverId, standing: Standing) {
+        if let Some(member) = self.all.get_mut(&id) {
+            member.standing = standing;
+            self.look_again();
+        }
+    }
+
+    pub(super) fn set_window(&mut self, id: ReceiverId, window: u16) {
+        let Some(member) = self.all.get_mut(&id) else { return };
+        let old = usize::from(std::mem::replace(&mut member.window, window));
+        if self.window.is_some_and(|least| old <= least || usize::from(window) < least) {
+            self.window = None;
+        }
+    }
+
+    /// A newer answer than the one before. `sent` is what had been sent when it was asked for.
+    pub(super) fn set_status(
+        &mut self,
+        now: Instant,
+        id: ReceiverId,
+        status: Status,
+        sent: Option<u64>,
+    ) {
+        let Some(member) = self.all.get_mut(&id) else { return };
+        if member.in_pass
+            && let Some(slowest) = &mut self.slowest
+            && member.answered_round() <= slowest.round
+        {
+            slowest.count = slowest.count.saturating_sub(1);
+        }
+        member.take_status(now, status, sent);
+        if self.slowest.is_some_and(|slowest| slowest.count == 0) {
+            self.slowest = None;
+        }
+    }
+
+    /// All are waited for from `now` on.
+    pub(super) fn start(&mut self, now: Instant) {
+        for member in self.all.values_mut() {
+            member.last_heard = now;
+            member.last_progress = now;
+        }
+    }
+
+    /// All take part in a new pass.
+    pub(super) fn start_pass(&mut self) {
+        for member in self.all.values_mut() {
+            member.in_pass = true;
+        }
+        self.look_again();
+    }
+
     /// Those that the sender waits for in the present pass.
     pub(super) fn in_pass(&self) -> impl Iterator<Item = &Member> {
         self.all.values().filter(|member| member.in_pass && member.is_receiving())
@@ -73,23 +190,33 @@ impl Members {
         self.all.values().filter(|member| member.is_receiving())
     }
 
-    pub(super) fn acknowledged_round(&self) -> Option<u32> {
-        self.in_pass().map(Member::acknowledged_round).min()
-    }
-
-    pub(super) fn window(&self) -> usize {
-        self.in_pass().map(|member| usize::from(member.window)).min().unwrap_or(0)
-    }
-
-    /// What is known of `block`: the worst deficit of those in the pass, `None` while one
-    /// of them has not reported on it in `round` or later.
-    pub(super) fn worst_deficit(&self, block: u32, round: u32) -> Option<u16> {
-        let mut worst = 0;
-        for member in self.in_pass() {
-            let status = member.status.as_ref().filter(|status| status.round >= round)?;
-            worst = worst.max(status.deficit(block)?);
+    /// What everybody in the pass has answered, if that has changed.
+    pub(super) fn newly_answered(&mut self) -> Option<Answered> {
+        if self.slowest.is_some() {
+            return None;
         }
-        Some(worst)
+        let round = self.in_pass().map(Member::answered_round).min()?;
+        let count = self.in_pass().filter(|member| member.answered_round() == round).count();
+        let statuses = self.in_pass().map(|member| member.status.as_ref());
+        let covered =
+            statuses.map(|status| status.map_or(0, |status| status.covered)).min().unwrap_or(0);
+        self.slowest = Some(Slowest { round, count });
+        Some(Answered { round, covered })
+    }
+
+    /// Blocks that everybody in the pass can hold.
+    pub(super) fn window(&mut self) -> usize {
+        if let Some(window) = self.window {
+            return window;
+        }
+        let window = self.in_pass().map(|member| usize::from(member.window)).min().unwrap_or(0);
+        self.window = Some(window);
+        window
+    }
+
+    /// Loss at the member in the pass that suffers most.
+    pub(super) fn worst_loss(&self) -> f64 {
+        self.in_pass().map(|member| member.loss).fold(0.0, f64::max)
     }
 
     /// The worst deficit of each block over all that still receive.
@@ -118,6 +245,9 @@ impl Members {
                 admitted = true;
             }
         }
+        if admitted {
+            self.look_again();
+        }
         admitted
     }
 
@@ -129,6 +259,7 @@ impl Members {
         silence: Duration,
         idle: Duration,
     ) {
+        self.look_again();
         for member in self.all.values_mut().filter(|member| member.is_receiving()) {
             let quiet = now.saturating_duration_since(member.last_heard);
             if quiet >= stall {

@@ -18,15 +18,17 @@
 mod block;
 mod code;
 mod flow;
+mod gf256;
 mod incoming;
 mod members;
+mod outgoing;
+mod polls;
 mod receiver;
 mod sender;
 
 pub use block::{BlockLayout, LayoutError, MAX_BLOCK_SYMBOLS, MAX_REPAIR_SYMBOLS};
 pub use code::{CAUCHY_CODE, CauchyCode, DecodeError, ErasureCode};
 pub use incoming::ReceivedBlock;
+pub use outgoing::BlockSource;
 pub use receiver::{AnnouncedFile, Receiver, ReceiverConfig, ReceiverEvent, TransferKey};
-pub use sender::{
-    BlockSource, Outcome, SendProgress, Sender, SenderConfig, SenderEvent, TransmitBatch,
-};
+pub use sender::{Outcome, SendProgress, Sender, SenderConfig, SenderEvent, TransmitBatch};

@@ -184,7 +184,7 @@ impl Receiver {
         transfer.bytes_in += bytes.len() as u64;
         match frame.body {
             Body::Announce(_) => self.reply(key, None),
-            Body::Symbol(symbol) => self.handle_symbol(key, &symbol),
+            Body::Symbol(symbol) => self.handle_symbol(now, key, &symbol),
             Body::Poll(poll) => {
                 let slot = now + slot(self.config.id, &poll);
                 // An answer that is due already is not put off.
@@ -269,14 +269,14 @@ impl Receiver {
         self.transfers.values().map(blocks).sum()
     }
 
-    fn handle_symbol(&mut self, key: TransferKey, symbol: &Symbol<'_>) {
+    fn handle_symbol(&mut self, now: Instant, key: TransferKey, symbol: &Symbol<'_>) {
         let Some(transfer) = self.transfers.get_mut(&key) else { return };
         transfer.received += 1;
         let State::Receiving(incoming) = &mut transfer.state else { return };
         let (used, spare) = (&mut self.memory_used, &mut self.spare);
         let limit = self.config.block_memory;
         let promised = incoming.open_blocks() + transfer.unwritten < MIN_WINDOW;
-        let taken = incoming.take(symbol.block, symbol.symbol, symbol.payload, |len| {
+        let taken = incoming.take(now, symbol.block, symbol.symbol, symbol.payload, |len| {
             (promised || *used + len <= limit).then(|| {
                 *used += len;
                 spare.pop().unwrap_or_default()

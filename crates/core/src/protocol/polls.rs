@@ -1,0 +1,128 @@
+//! The polls of one transfer: when the next one is due, and what its answers acknowledge.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// A poll goes out when this part of the window has been sent since the last one.
+const POLLS_PER_WINDOW: u64 = 8;
+const POLL_INTERVAL: Duration = Duration::from_millis(25);
+const FIRST_RETRY: Duration = Duration::from_millis(20);
+const MAX_RETRY: Duration = Duration::from_millis(250);
+const MAX_REMEMBERED: usize = 1024;
+
+#[derive(Debug)]
+struct SentPoll {
+    round: u32,
+    at: Instant,
+    sent: u64,
+}
+
+/// What the slowest receiver's latest answer acknowledges.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Acknowledgement {
+    /// From the poll to the last answer.
+    pub(super) took: Duration,
+    /// Symbols acknowledged for the first time.
+    pub(super) symbols: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Polls {
+    remembered: VecDeque<SentPoll>,
+    round: u32,
+    last: Instant,
+    retry: Duration,
+    sent_at_last: u64,
+    acknowledged: u64,
+    acknowledged_round: u32,
+}
+
+impl Polls {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            remembered: VecDeque::new(),
+            round: 0,
+            last: now,
+            retry: FIRST_RETRY,
+            sent_at_last: 0,
+            acknowledged: 0,
+            acknowledged_round: 0,
+        }
+    }
+
+    /// Waits from `now` on.
+    pub(super) fn restart(&mut self, now: Instant) {
+        self.last = now;
+    }
+
+    /// The latest one's number; zero before the first.
+    pub(super) fn round(&self) -> u32 {
+        self.round
+    }
+
+    /// Symbols that every receiver that counts is known to have had its chance at.
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    /// Those who are waited for have changed: what was sent before does not count any more.
+    pub(super) fn acknowledge_all(&mut self, sent: u64) {
+        self.acknowledged = sent;
+    }
+
+    /// Whether something was sent that no poll has asked about.
+    pub(super) fn is_behind(&self, sent: u64) -> bool {
+        sent > self.sent_at_last
+    }
+
+    pub(super) fn due_at(&self, sent: u64, window: u64) -> Instant {
+        if !self.is_behind(sent) {
+            return self.last + self.retry;
+        }
+        if sent - self.sent_at_last >= (window / POLLS_PER_WINDOW).max(1) {
+            return self.last;
+        }
+        self.last + POLL_INTERVAL
+    }
+
+    /// Counts a poll that goes out now and gives its number.
+    pub(super) fn send(&mut self, now: Instant, sent: u64, retry_after: Duration) -> u32 {
+        self.retry =
+            if self.is_behind(sent) { retry_after } else { (self.retry * 2).min(MAX_RETRY) };
+        self.round += 1;
+        self.last = now;
+        self.sent_at_last = sent;
+        self.remembered.push_back(SentPoll { round: self.round, at: now, sent });
+        if self.remembered.len() > MAX_REMEMBERED {
+            self.remembered.pop_front();
+        }
+        self.round
+    }
+
+    /// Symbols sent before the poll `round`, if it is remembered.
+    pub(super) fn sent_before(&self, round: u32) -> Option<u64> {
+        let index = self.remembered.binary_search_by_key(&round, |poll| poll.round).ok()?;
+        Some(self.remembered[index].sent)
+    }
+
+    /// The slowest receiver has answered the poll `round`.
+    pub(super) fn acknowledge(
+        &mut self,
+        now: Instant,
+        round: u32,
+        retry_after: Duration,
+    ) -> Option<Acknowledgement> {
+        if round <= self.acknowledged_round {
+            return None;
+        }
+        self.acknowledged_round = round;
+        while self.remembered.front().is_some_and(|poll| poll.round < round) {
+            self.remembered.pop_front();
+        }
+        let poll = self.remembered.front().filter(|poll| poll.round == round)?;
+        let symbols = poll.sent.saturating_sub(self.acknowledged);
+        self.acknowledged = self.acknowledged.max(poll.sent);
+        self.retry = retry_after;
+        Some(Acknowledgement { took: now.saturating_duration_since(poll.at), symbols })
+    }
+}
