@@ -1,8 +1,9 @@
 //! How many symbols may be on the way: a window that follows the slowest receiver.
 //!
 //! Growth is TCP's (slow start, then linear per round trip). It shrinks on signs of overflow:
-//! datagrams that a receiver's kernel dropped at a full socket buffer, or loss together with
-//! a growing round trip. Loss alone is taken for damage on the way, which repair mends.
+//! datagrams that a receiver's kernel dropped at a full socket buffer, a long queue, or loss
+//! that comes with a full queue and not without one. Loss that comes either way is taken for
+//! damage on the way, which repair mends.
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,15 @@ const MIN_WINDOW: f64 = 8.0;
 const QUEUED_DATAGRAM_COST: u32 = 2560;
 /// Longest queue on the way that the window builds up by itself.
 const QUEUE_DELAY: Duration = Duration::from_millis(15);
+
+const MIN_RETRY: Duration = Duration::from_millis(1);
+const MAX_RETRY: Duration = Duration::from_millis(250);
+/// More loss than this with a full queue than without one means overflow.
+const OVERFLOW_LOSS: f64 = 0.1;
+/// Symbols over which loss is smoothed: many trains of them, which may be lost whole.
+const LOSS_MEMORY: f64 = 2048.0;
+/// A queue this short is no sign of anything.
+const NO_QUEUE: Duration = Duration::from_micros(500);
 
 #[derive(Debug)]
 pub(super) struct Flow {
@@ -23,6 +33,11 @@ pub(super) struct Flow {
     /// No second cut for what was on the way at the first.
     cut_at: u64,
     loss: f64,
+    /// The longest queue of late, and the loss smoothed over the round trips that met at
+    /// least half of it, and over the others.
+    longest_queue: Duration,
+    loss_with_queue: f64,
+    loss_without_queue: f64,
     pacing: Option<Pacing>,
 }
 
@@ -41,9 +56,16 @@ pub(super) struct RoundTrip {
     pub(super) acknowledged_total: u64,
     pub(super) sent_total: u64,
     pub(super) took: Duration,
-    /// Worst share of symbols lost, between 0 and 1.
+    /// Worst share of symbols lost in it, between 0 and 1.
     pub(super) loss: f64,
+    /// The same smoothed receiver by receiver.
+    pub(super) smoothed_loss: f64,
     pub(super) overflowed: bool,
+}
+
+/// Takes the share `loss` of `symbols` into account.
+pub(super) fn smooth_loss(old: f64, loss: f64, symbols: f64) -> f64 {
+    old + (loss.clamp(0.0, 0.9) - old) * symbols / (symbols + LOSS_MEMORY)
 }
 
 impl Flow {
@@ -56,6 +78,9 @@ impl Flow {
             smoothed_round_trip: None,
             cut_at: 0,
             loss: 0.0,
+            longest_queue: Duration::ZERO,
+            loss_with_queue: 0.0,
+            loss_without_queue: 0.0,
             pacing: bytes_per_second
                 .map(|rate| Pacing { seconds_per_byte: 1.0 / rate.max(1) as f64, next: None }),
         }
@@ -84,7 +109,7 @@ impl Flow {
     /// How long to wait for an answer before asking again.
     pub(super) fn retry_after(&self) -> Duration {
         let smoothed = self.smoothed_round_trip.unwrap_or(Duration::from_millis(10));
-        (smoothed * 3).clamp(Duration::from_millis(5), Duration::from_millis(250))
+        (smoothed * 2).clamp(MIN_RETRY, MAX_RETRY)
     }
 
     pub(super) fn on_round_trip(&mut self, trip: RoundTrip) {
@@ -92,23 +117,33 @@ impl Flow {
         self.min_round_trip = Some(min);
         let smoothed = self.smoothed_round_trip.map_or(trip.took, |old| (old * 7 + trip.took) / 8);
         self.smoothed_round_trip = Some(smoothed);
-        self.loss = self.loss * 0.75 + trip.loss.clamp(0.0, 0.9) * 0.25;
-
+        let acknowledged = trip.acknowledged as f64;
+        let smoothed = |old: f64| smooth_loss(old, trip.loss, acknowledged);
+        self.loss = trip.smoothed_loss;
         let queue = trip.took.saturating_sub(min);
-        let overflow = trip.overflowed
-            || trip.loss > 0.5
-            || (trip.loss > 0.02 && queue > min + Duration::from_millis(2));
+        self.longest_queue = (self.longest_queue * 63 / 64).max(queue);
+        if queue > NO_QUEUE.max(self.longest_queue / 2) {
+            self.loss_with_queue = smoothed(self.loss_with_queue);
+        } else {
+            self.loss_without_queue = smoothed(self.loss_without_queue);
+        }
+        let overflow =
+            trip.overflowed || self.loss_with_queue > self.loss_without_queue + OVERFLOW_LOSS;
         if overflow || queue > QUEUE_DELAY {
             if trip.acknowledged_total >= self.cut_at {
                 self.cut_at = trip.sent_total;
                 self.slow_start = false;
+                // A second cut needs further evidence.
+                self.loss_with_queue = self.loss_with_queue.min(self.loss_without_queue);
                 let factor = if overflow { 0.7 } else { 0.85 };
                 self.window = (self.window * factor).max(MIN_WINDOW);
             }
         } else {
-            let acknowledged = trip.acknowledged as f64;
-            let growth =
-                if self.slow_start { acknowledged } else { 8.0 * acknowledged / self.window };
+            let growth = if self.slow_start {
+                acknowledged
+            } else {
+                (8.0 + self.window / 64.0) * acknowledged / self.window
+            };
             self.window = (self.window + growth).min(self.cap);
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::flow::smooth_loss;
 use crate::wire::{ReceiverId, ReceiverState, Status};
 
 /// Only this many are kept track of; more are served but not waited for.
@@ -22,8 +23,9 @@ pub(super) struct Member {
     pub(super) status: Option<Status>,
     /// Symbols sent when its latest status was asked for, and what it had received.
     pub(super) counted: (u64, u64),
-    /// Share of symbols lost between its last two statuses.
+    /// Share of symbols lost between its last two statuses, and the same smoothed.
     pub(super) loss: f64,
+    pub(super) smoothed_loss: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +62,9 @@ impl Member {
         let (sent_before, received_before) = self.counted;
         if let Some(sent) = sent.filter(|&sent| sent > sent_before) {
             let received = status.received.saturating_sub(received_before) as f64;
-            self.loss = 1.0 - (received / (sent - sent_before) as f64).min(1.0);
+            let sent_since = (sent - sent_before) as f64;
+            self.loss = 1.0 - (received / sent_since).min(1.0);
+            self.smoothed_loss = smooth_loss(self.smoothed_loss, self.loss, sent_since);
             self.counted = (sent, status.received);
         }
         self.status = Some(status);
@@ -214,9 +218,10 @@ impl Members {
         window
     }
 
-    /// Loss at the member in the pass that suffers most.
-    pub(super) fn worst_loss(&self) -> f64 {
-        self.in_pass().map(|member| member.loss).fold(0.0, f64::max)
+    /// Loss at the member in the pass that suffers most, of late and smoothed.
+    pub(super) fn worst_loss(&self) -> (f64, f64) {
+        let losses = self.in_pass().map(|member| (member.loss, member.smoothed_loss));
+        losses.fold((0.0, 0.0), |worst, loss| (worst.0.max(loss.0), worst.1.max(loss.1)))
     }
 
     /// The worst deficit of each block over all that still receive.

@@ -14,7 +14,7 @@ const INTERLEAVED_BLOCKS: usize = 8;
 /// switch loses it, then costs each block hardly more than one.
 const INTERLEAVED_BLOCKS_UNDER_LOSS: usize = 32;
 /// Smoothed loss from which on it is worth while.
-const LOSSY: f64 = 0.005;
+const LOSSY: f64 = 0.03;
 /// Repair symbols of a block that are made at once.
 const MAX_READY: u16 = 32;
 

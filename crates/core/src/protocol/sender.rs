@@ -249,6 +249,7 @@ impl Sender {
                 status: None,
                 counted: (self.outgoing.sent(), 0),
                 loss: 0.0,
+                smoothed_loss: 0.0,
             };
             self.members.insert(receiver, member);
             if let Phase::Announcing { last_join, .. } = &mut self.phase {
@@ -285,11 +286,11 @@ impl Sender {
         }
         let before = member.status.as_ref();
         let overflowed = before.is_some_and(|old| old.overflowed < status.overflowed);
-        let in_pass = member.in_pass;
+        let (in_pass, loss) = (member.in_pass, member.smoothed_loss);
         let sent = self.polls.sent_before(status.round);
         self.members.set_window(receiver, window);
         if in_pass {
-            self.outgoing.grant(&status, self.flow.loss());
+            self.outgoing.grant(&status, loss);
         }
         self.members.set_status(now, receiver, status, sent);
         if in_pass || self.admit_late(now) {
@@ -310,9 +311,10 @@ impl Sender {
         if admitted {
             self.polls.acknowledge_all(self.outgoing.sent());
             // What they said before was not acted on.
-            let loss = self.flow.loss();
-            for status in self.members.in_pass().filter_map(|member| member.status.as_ref()) {
-                self.outgoing.grant(status, loss);
+            for member in self.members.in_pass() {
+                if let Some(status) = &member.status {
+                    self.outgoing.grant(status, member.smoothed_loss);
+                }
             }
         }
         admitted
@@ -325,12 +327,14 @@ impl Sender {
         self.outgoing.settle(answered.round, answered.covered);
         let acknowledgement = self.polls.acknowledge(now, answered.round, self.flow.retry_after());
         if let Some(acknowledgement) = acknowledgement.filter(|known| known.symbols > 0) {
+            let (loss, smoothed_loss) = self.members.worst_loss();
             self.flow.on_round_trip(RoundTrip {
                 acknowledged: acknowledgement.symbols,
                 acknowledged_total: self.polls.acknowledged(),
                 sent_total: self.outgoing.sent(),
                 took: acknowledgement.took,
-                loss: self.members.worst_loss(),
+                loss,
+                smoothed_loss,
                 overflowed: std::mem::take(&mut self.overflow_signal),
             });
         }

@@ -20,7 +20,7 @@ use crate::wire::{ParseError, ReceiverId, RefuseReason};
 use writers::{StoreJob, StoreResult, Writers};
 
 /// Most bytes of unfinished blocks, over all transfers.
-const BLOCK_MEMORY: usize = 16 << 20;
+const BLOCK_MEMORY: usize = 24 << 20;
 /// A sender that says nothing for this long is given up.
 const SILENCE: Duration = Duration::from_secs(30);
 const OVERFLOW_INTERVAL: Duration = Duration::from_millis(10);
