@@ -1,28 +1,26 @@
 //! How many symbols may be on the way: a window that follows the slowest receiver.
 //!
-//! Growth is TCP's (slow start, then linear per round trip). It shrinks on signs of overflow:
-//! datagrams that a receiver's kernel dropped at a full socket buffer, a long queue, or loss
-//! that comes with a full queue and not without one. Loss that comes either way is taken for
-//! damage on the way, which repair mends.
+//! Growth is TCP's (slow start, then nearly linear per round trip). It shrinks on signs of
+//! overflow: datagrams that a receiver's kernel dropped at a full socket buffer, a long queue,
+//! or a path that [overflows](super::path). Other loss is damage on the way, which repair
+//! mends.
 
 use std::time::{Duration, Instant};
 
 const INITIAL_WINDOW: f64 = 32.0;
 const MIN_WINDOW: f64 = 8.0;
+const BATCHES_PER_WINDOW: usize = 8;
 /// What one queued datagram costs a socket buffer, in the kernel's count (`truesize`).
 const QUEUED_DATAGRAM_COST: u32 = 2560;
 /// Longest queue on the way that the window builds up by itself.
 const QUEUE_DELAY: Duration = Duration::from_millis(15);
 
+/// Symbols by which the window grows in a round trip after its first cut; the part that is
+/// proportional to it is small enough for transfers to find a fair share.
+const GROWTH: f64 = 8.0;
+const PROPORTIONAL_GROWTH: f64 = 1.0 / 64.0;
 const MIN_RETRY: Duration = Duration::from_millis(1);
 const MAX_RETRY: Duration = Duration::from_millis(250);
-/// More loss than this with a full queue than without one means overflow.
-const OVERFLOW_LOSS: f64 = 0.1;
-/// Symbols over which loss is smoothed: many trains of them, which may be lost whole.
-const LOSS_MEMORY: f64 = 2048.0;
-/// A queue this short is no sign of anything.
-const NO_QUEUE: Duration = Duration::from_micros(500);
-
 #[derive(Debug)]
 pub(super) struct Flow {
     window: f64,
@@ -32,12 +30,6 @@ pub(super) struct Flow {
     smoothed_round_trip: Option<Duration>,
     /// No second cut for what was on the way at the first.
     cut_at: u64,
-    loss: f64,
-    /// The longest queue of late, and the loss smoothed over the round trips that met at
-    /// least half of it, and over the others.
-    longest_queue: Duration,
-    loss_with_queue: f64,
-    loss_without_queue: f64,
     pacing: Option<Pacing>,
 }
 
@@ -56,16 +48,8 @@ pub(super) struct RoundTrip {
     pub(super) acknowledged_total: u64,
     pub(super) sent_total: u64,
     pub(super) took: Duration,
-    /// Worst share of symbols lost in it, between 0 and 1.
-    pub(super) loss: f64,
-    /// The same smoothed receiver by receiver.
-    pub(super) smoothed_loss: f64,
+    /// Whether a socket buffer or a path has overflowed.
     pub(super) overflowed: bool,
-}
-
-/// Takes the share `loss` of `symbols` into account.
-pub(super) fn smooth_loss(old: f64, loss: f64, symbols: f64) -> f64 {
-    old + (loss.clamp(0.0, 0.9) - old) * symbols / (symbols + LOSS_MEMORY)
 }
 
 impl Flow {
@@ -77,10 +61,6 @@ impl Flow {
             min_round_trip: None,
             smoothed_round_trip: None,
             cut_at: 0,
-            loss: 0.0,
-            longest_queue: Duration::ZERO,
-            loss_with_queue: 0.0,
-            loss_without_queue: 0.0,
             pacing: bytes_per_second
                 .map(|rate| Pacing { seconds_per_byte: 1.0 / rate.max(1) as f64, next: None }),
         }
@@ -101,51 +81,42 @@ impl Flow {
         self.window as u64
     }
 
-    /// Recent share of symbols lost at the worst receiver.
-    pub(super) fn loss(&self) -> f64 {
-        self.loss
-    }
-
     /// How long to wait for an answer before asking again.
     pub(super) fn retry_after(&self) -> Duration {
         let smoothed = self.smoothed_round_trip.unwrap_or(Duration::from_millis(10));
         (smoothed * 2).clamp(MIN_RETRY, MAX_RETRY)
     }
 
-    pub(super) fn on_round_trip(&mut self, trip: RoundTrip) {
+    /// Moves the window; says whether it was cut.
+    pub(super) fn on_round_trip(&mut self, trip: RoundTrip) -> bool {
         let min = self.min_round_trip.map_or(trip.took, |min| min.min(trip.took));
         self.min_round_trip = Some(min);
         let smoothed = self.smoothed_round_trip.map_or(trip.took, |old| (old * 7 + trip.took) / 8);
         self.smoothed_round_trip = Some(smoothed);
+
         let acknowledged = trip.acknowledged as f64;
-        let smoothed = |old: f64| smooth_loss(old, trip.loss, acknowledged);
-        self.loss = trip.smoothed_loss;
-        let queue = trip.took.saturating_sub(min);
-        self.longest_queue = (self.longest_queue * 63 / 64).max(queue);
-        if queue > NO_QUEUE.max(self.longest_queue / 2) {
-            self.loss_with_queue = smoothed(self.loss_with_queue);
-        } else {
-            self.loss_without_queue = smoothed(self.loss_without_queue);
-        }
-        let overflow =
-            trip.overflowed || self.loss_with_queue > self.loss_without_queue + OVERFLOW_LOSS;
-        if overflow || queue > QUEUE_DELAY {
-            if trip.acknowledged_total >= self.cut_at {
-                self.cut_at = trip.sent_total;
-                self.slow_start = false;
-                // A second cut needs further evidence.
-                self.loss_with_queue = self.loss_with_queue.min(self.loss_without_queue);
-                let factor = if overflow { 0.7 } else { 0.85 };
-                self.window = (self.window * factor).max(MIN_WINDOW);
+        if trip.overflowed || trip.took.saturating_sub(min) > QUEUE_DELAY {
+            if trip.acknowledged_total < self.cut_at {
+                return false;
             }
-        } else {
-            let growth = if self.slow_start {
-                acknowledged
-            } else {
-                (8.0 + self.window / 64.0) * acknowledged / self.window
-            };
-            self.window = (self.window + growth).min(self.cap);
+            self.cut_at = trip.sent_total;
+            self.slow_start = false;
+            let factor = if trip.overflowed { 0.7 } else { 0.85 };
+            self.window = (self.window * factor).max(MIN_WINDOW);
+            return true;
         }
+        let growth = if self.slow_start {
+            acknowledged
+        } else {
+            (GROWTH + self.window * PROPORTIONAL_GROWTH) * acknowledged / self.window
+        };
+        self.window = (self.window + growth).min(self.cap);
+        false
+    }
+
+    /// A batch is a small part of the window, so that it is no burst to a short queue.
+    pub(super) fn batch_segments(&self) -> usize {
+        (self.window as usize / BATCHES_PER_WINDOW).max(1)
     }
 
     /// Under a ceiling, a batch lasts 10 ms at most: a long one would come as a burst and be

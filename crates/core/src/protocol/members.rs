@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::flow::smooth_loss;
+use super::path::Path;
+use super::polls::SentPoll;
 use crate::wire::{ReceiverId, ReceiverState, Status};
 
 /// Only this many are kept track of; more are served but not waited for.
@@ -23,9 +24,7 @@ pub(super) struct Member {
     pub(super) status: Option<Status>,
     /// Symbols sent when its latest status was asked for, and what it had received.
     pub(super) counted: (u64, u64),
-    /// Share of symbols lost between its last two statuses, and the same smoothed.
-    pub(super) loss: f64,
-    pub(super) smoothed_loss: f64,
+    pub(super) path: Path,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +50,7 @@ impl Member {
         self.status.as_ref().map_or(0, |status| status.round)
     }
 
-    fn take_status(&mut self, now: Instant, status: Status, sent: Option<u64>) {
+    fn take_status(&mut self, now: Instant, status: Status, poll: Option<SentPoll>, window: u64) {
         let progressed = self.status.as_ref().is_none_or(|old| {
             old.covered != status.covered || old.state != status.state || old.runs != status.runs
         });
@@ -60,12 +59,13 @@ impl Member {
             self.last_progress = now;
         }
         let (sent_before, received_before) = self.counted;
-        if let Some(sent) = sent.filter(|&sent| sent > sent_before) {
+        if let Some(poll) = poll.filter(|poll| poll.sent > sent_before) {
             let received = status.received.saturating_sub(received_before) as f64;
-            let sent_since = (sent - sent_before) as f64;
-            self.loss = 1.0 - (received / sent_since).min(1.0);
-            self.smoothed_loss = smooth_loss(self.smoothed_loss, self.loss, sent_since);
-            self.counted = (sent, status.received);
+            let sent = (poll.sent - sent_before) as f64;
+            let lost = 1.0 - (received / sent).min(1.0);
+            let took = now.saturating_duration_since(poll.at);
+            self.path.on_answer(took, lost, sent, window as f64);
+            self.counted = (poll.sent, status.received);
         }
         self.status = Some(status);
     }
@@ -148,13 +148,15 @@ impl Members {
         }
     }
 
-    /// A newer answer than the one before. `sent` is what had been sent when it was asked for.
+    /// A newer answer than the one before, to `poll` if that is remembered; `window` symbols
+    /// may be on the way.
     pub(super) fn set_status(
         &mut self,
         now: Instant,
         id: ReceiverId,
         status: Status,
-        sent: Option<u64>,
+        poll: Option<SentPoll>,
+        window: u64,
     ) {
         let Some(member) = self.all.get_mut(&id) else { return };
         if member.in_pass
@@ -163,7 +165,7 @@ impl Members {
         {
             slowest.count = slowest.count.saturating_sub(1);
         }
-        member.take_status(now, status, sent);
+        member.take_status(now, status, poll, window);
         if self.slowest.is_some_and(|slowest| slowest.count == 0) {
             self.slowest = None;
         }
@@ -218,10 +220,16 @@ impl Members {
         window
     }
 
-    /// Loss at the member in the pass that suffers most, of late and smoothed.
-    pub(super) fn worst_loss(&self) -> (f64, f64) {
-        let losses = self.in_pass().map(|member| (member.loss, member.smoothed_loss));
-        losses.fold((0.0, 0.0), |worst, loss| (worst.0.max(loss.0), worst.1.max(loss.1)))
+    /// Loss at the member in the pass that suffers most.
+    pub(super) fn worst_loss(&self) -> f64 {
+        self.in_pass().map(|member| member.path.loss()).fold(0.0, f64::max)
+    }
+
+    /// The window was cut.
+    pub(super) fn on_cut(&mut self) {
+        for member in self.all.values_mut() {
+            member.path.on_cut();
+        }
     }
 
     /// The worst deficit of each block over all that still receive.

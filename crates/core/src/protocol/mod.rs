@@ -22,6 +22,7 @@ mod gf256;
 mod incoming;
 mod members;
 mod outgoing;
+mod path;
 mod polls;
 mod receiver;
 mod sender;

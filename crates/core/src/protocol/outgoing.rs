@@ -12,7 +12,7 @@ use crate::wire::{Status, Symbol, TransferId};
 const INTERLEAVED_BLOCKS: usize = 8;
 /// The same where symbols are being lost. A train of datagrams that is lost whole, as a local
 /// switch loses it, then costs each block hardly more than one.
-const INTERLEAVED_BLOCKS_UNDER_LOSS: usize = 32;
+const INTERLEAVED_BLOCKS_UNDER_LOSS: usize = 48;
 /// Smoothed loss from which on it is worth while.
 const LOSSY: f64 = 0.03;
 /// Repair symbols of a block that are made at once.
@@ -321,7 +321,7 @@ impl Outgoing {
     ) -> io::Result<()> {
         let most = if conditions.loss > LOSSY {
             // The next blocks should be on their way while these are repaired.
-            INTERLEAVED_BLOCKS_UNDER_LOSS.min(conditions.window / 3).max(INTERLEAVED_BLOCKS)
+            INTERLEAVED_BLOCKS_UNDER_LOSS.min(conditions.window * 3 / 8).max(INTERLEAVED_BLOCKS)
         } else {
             INTERLEAVED_BLOCKS
         };

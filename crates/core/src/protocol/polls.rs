@@ -6,15 +6,18 @@ use std::time::{Duration, Instant};
 /// A poll goes out when this part of the window has been sent since the last one.
 const POLLS_PER_WINDOW: u64 = 8;
 const POLL_INTERVAL: Duration = Duration::from_millis(25);
+/// So often it is repeated at one interval before that doubles: it may just have been lost.
+const EVEN_RETRIES: u32 = 4;
 const FIRST_RETRY: Duration = Duration::from_millis(20);
 const MAX_RETRY: Duration = Duration::from_millis(250);
 const MAX_REMEMBERED: usize = 1024;
 
-#[derive(Debug)]
-struct SentPoll {
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SentPoll {
     round: u32,
-    at: Instant,
-    sent: u64,
+    pub(super) at: Instant,
+    /// Symbols sent before it.
+    pub(super) sent: u64,
 }
 
 /// What the slowest receiver's latest answer acknowledges.
@@ -32,6 +35,7 @@ pub(super) struct Polls {
     round: u32,
     last: Instant,
     retry: Duration,
+    retries: u32,
     sent_at_last: u64,
     acknowledged: u64,
     acknowledged_round: u32,
@@ -44,6 +48,7 @@ impl Polls {
             round: 0,
             last: now,
             retry: FIRST_RETRY,
+            retries: 0,
             sent_at_last: 0,
             acknowledged: 0,
             acknowledged_round: 0,
@@ -87,8 +92,14 @@ impl Polls {
 
     /// Counts a poll that goes out now and gives its number.
     pub(super) fn send(&mut self, now: Instant, sent: u64, retry_after: Duration) -> u32 {
-        self.retry =
-            if self.is_behind(sent) { retry_after } else { (self.retry * 2).min(MAX_RETRY) };
+        if self.is_behind(sent) {
+            (self.retry, self.retries) = (retry_after, 0);
+        } else {
+            self.retries += 1;
+            if self.retries > EVEN_RETRIES {
+                self.retry = (self.retry * 2).min(MAX_RETRY);
+            }
+        }
         self.round += 1;
         self.last = now;
         self.sent_at_last = sent;
@@ -99,10 +110,10 @@ impl Polls {
         self.round
     }
 
-    /// Symbols sent before the poll `round`, if it is remembered.
-    pub(super) fn sent_before(&self, round: u32) -> Option<u64> {
+    /// The poll `round`, if it is remembered.
+    pub(super) fn find(&self, round: u32) -> Option<SentPoll> {
         let index = self.remembered.binary_search_by_key(&round, |poll| poll.round).ok()?;
-        Some(self.remembered[index].sent)
+        Some(self.remembered[index])
     }
 
     /// The slowest receiver has answered the poll `round`.
@@ -122,7 +133,7 @@ impl Polls {
         let poll = self.remembered.front().filter(|poll| poll.round == round)?;
         let symbols = poll.sent.saturating_sub(self.acknowledged);
         self.acknowledged = self.acknowledged.max(poll.sent);
-        self.retry = retry_after;
+        (self.retry, self.retries) = (retry_after, 0);
         Some(Acknowledgement { took: now.saturating_duration_since(poll.at), symbols })
     }
 }

@@ -10,6 +10,7 @@ use super::code::CAUCHY_CODE;
 use super::flow::{Flow, RoundTrip};
 use super::members::{MAX_MEMBERS, Member, Members, Standing};
 use super::outgoing::{BlockSource, Conditions, Outgoing};
+use super::path::Path;
 use super::polls::Polls;
 use crate::wire::{
     Announce, Body, Confirm, End, EndReason, Frame, Join, Poll, ReceiverId, Refuse,
@@ -248,8 +249,7 @@ impl Sender {
                 last_progress: now,
                 status: None,
                 counted: (self.outgoing.sent(), 0),
-                loss: 0.0,
-                smoothed_loss: 0.0,
+                path: Path::default(),
             };
             self.members.insert(receiver, member);
             if let Phase::Announcing { last_join, .. } = &mut self.phase {
@@ -286,15 +286,16 @@ impl Sender {
         }
         let before = member.status.as_ref();
         let overflowed = before.is_some_and(|old| old.overflowed < status.overflowed);
-        let (in_pass, loss) = (member.in_pass, member.smoothed_loss);
-        let sent = self.polls.sent_before(status.round);
+        let (in_pass, loss) = (member.in_pass, member.path.loss());
+        let poll = self.polls.find(status.round);
         self.members.set_window(receiver, window);
         if in_pass {
             self.outgoing.grant(&status, loss);
         }
-        self.members.set_status(now, receiver, status, sent);
+        self.members.set_status(now, receiver, status, poll, self.flow.window());
         if in_pass || self.admit_late(now) {
-            self.overflow_signal |= overflowed;
+            let path = self.members.get(receiver).map(|member| &member.path);
+            self.overflow_signal |= overflowed || path.is_some_and(Path::is_overflowing);
             self.advance(now);
         }
     }
@@ -313,7 +314,7 @@ impl Sender {
             // What they said before was not acted on.
             for member in self.members.in_pass() {
                 if let Some(status) = &member.status {
-                    self.outgoing.grant(status, member.smoothed_loss);
+                    self.outgoing.grant(status, member.path.loss());
                 }
             }
         }
@@ -327,16 +328,16 @@ impl Sender {
         self.outgoing.settle(answered.round, answered.covered);
         let acknowledgement = self.polls.acknowledge(now, answered.round, self.flow.retry_after());
         if let Some(acknowledgement) = acknowledgement.filter(|known| known.symbols > 0) {
-            let (loss, smoothed_loss) = self.members.worst_loss();
-            self.flow.on_round_trip(RoundTrip {
+            let is_cut = self.flow.on_round_trip(RoundTrip {
                 acknowledged: acknowledgement.symbols,
                 acknowledged_total: self.polls.acknowledged(),
                 sent_total: self.outgoing.sent(),
                 took: acknowledgement.took,
-                loss,
-                smoothed_loss,
                 overflowed: std::mem::take(&mut self.overflow_signal),
             });
+            if is_cut {
+                self.members.on_cut();
+            }
         }
     }
 
@@ -493,8 +494,8 @@ impl Sender {
         batch.bytes.clear();
         batch.segment_len = SYMBOL_HEADER_LEN + self.config.layout.symbol_size();
         let paced = self.flow.paced_segments(batch.segment_len);
-        let room = room.min(max_segments).min(paced);
-        let loss = self.flow.loss();
+        let room = room.min(max_segments).min(paced).min(self.flow.batch_segments());
+        let loss = self.members.worst_loss();
         let conditions = Conditions { round: self.polls.round(), window, loss };
         for _ in 0..room {
             if !self.outgoing.emit(source, conditions, &mut batch.bytes)? {
