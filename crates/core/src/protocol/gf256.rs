@@ -139,10 +139,15 @@ mod x86_64 {
         _mm512_set1_epi64, _mm512_xor_si512,
     };
 
+    use std::ops::Range;
+
+    use bytemuck::Pod;
+
     use super::multiply;
 
-    /// Output symbols that fit the registers.
+    /// Output symbols that are made together, and vectors of each: what fits the registers.
     const TOGETHER: usize = 4;
+    const WIDE: usize = 4;
 
     /// Multiplication by each element as a matrix of bits, as `gf2p8affineqb` takes it: byte
     /// 7 - *n* is the row that makes bit *n* of the product.
@@ -183,17 +188,32 @@ mod x86_64 {
         table
     };
 
+    /// Groups of output symbols, and of each symbol's columns: wide ones, since memory is
+    /// read ahead along a symbol and not across symbols, then what is left.
     macro_rules! by_groups {
-        ($kernel:ident, $out:expr, $input:expr, $size:expr, $coefficients:expr) => {{
+        ($columns:ident, $vector:ty, $out:expr, $input:expr, $size:expr, $coefficients:expr) => {{
             let inputs = $input.len() / $size;
             let mut outs = $out.chunks_exact_mut(TOGETHER * $size);
             let mut rows = $coefficients.chunks_exact(TOGETHER * inputs);
             for (out, rows) in (&mut outs).zip(&mut rows) {
-                $kernel::<TOGETHER>(out, $input, $size, rows);
+                by_groups!(TOGETHER, $columns, $vector, out, $input, $size, rows);
             }
             let rest = outs.into_remainder().chunks_exact_mut($size);
             for (out, row) in rest.zip(rows.remainder().chunks_exact(inputs)) {
-                $kernel::<1>(out, $input, $size, row);
+                by_groups!(1, $columns, $vector, out, $input, $size, row);
+            }
+        }};
+        ($outs:expr, $columns:ident, $vector:ty, $out:expr, $input:expr, $size:expr, $rows:expr) => {{
+            let wide = WIDE * size_of::<$vector>();
+            let mut at = 0;
+            while at + wide <= $size {
+                $columns::<{ $outs }, WIDE>($out, $input, $size, $rows, at..at + wide);
+                at += wide;
+            }
+            while at < $size {
+                let end = (at + size_of::<$vector>()).min($size);
+                $columns::<{ $outs }, 1>($out, $input, $size, $rows, at..end);
+                at = end;
             }
         }};
     }
@@ -205,34 +225,34 @@ mod x86_64 {
         symbol_size: usize,
         coefficients: &[u8],
     ) {
-        by_groups!(affine_transform, out, input, symbol_size, coefficients);
+        by_groups!(affine_transform, __m512i, out, input, symbol_size, coefficients);
     }
 
+    #[inline]
     #[target_feature(enable = "avx512f,avx512bw,gfni")]
-    fn affine_transform<const OUTS: usize>(
+    fn affine_transform<const OUTS: usize, const VECTORS: usize>(
         out: &mut [u8],
         input: &[u8],
         symbol_size: usize,
         coefficients: &[u8],
+        columns: Range<usize>,
     ) {
         let inputs = input.len() / symbol_size;
-        for at in (0..symbol_size).step_by(64) {
-            let len = (symbol_size - at).min(64);
-            let mut sums: [__m512i; OUTS] =
-                std::array::from_fn(|index| load(&out[index * symbol_size + at..], len));
-            for (index, symbol) in input.chunks_exact(symbol_size).enumerate() {
-                let bytes: __m512i = load(&symbol[at..], len);
-                for (row, sum) in sums.iter_mut().enumerate() {
-                    let matrix = MATRICES[usize::from(coefficients[row * inputs + index])];
-                    let matrix = _mm512_set1_epi64(matrix.cast_signed());
+        let mut sums: [[__m512i; VECTORS]; OUTS] =
+            std::array::from_fn(|row| load(&out[row * symbol_size..][columns.clone()]));
+        for (index, symbol) in input.chunks_exact(symbol_size).enumerate() {
+            let bytes: [__m512i; VECTORS] = load(&symbol[columns.clone()]);
+            for (row, sums) in sums.iter_mut().enumerate() {
+                let matrix = MATRICES[usize::from(coefficients[row * inputs + index])];
+                let matrix = _mm512_set1_epi64(matrix.cast_signed());
+                for (sum, bytes) in sums.iter_mut().zip(bytes) {
                     let product = _mm512_gf2p8affine_epi64_epi8::<0>(bytes, matrix);
                     *sum = _mm512_xor_si512(*sum, product);
                 }
             }
-            for (index, sum) in sums.iter().enumerate() {
-                out[index * symbol_size + at..][..len]
-                    .copy_from_slice(&bytemuck::bytes_of(sum)[..len]);
-            }
+        }
+        for (row, sums) in sums.iter().enumerate() {
+            store(sums, &mut out[row * symbol_size..][columns.clone()]);
         }
     }
 
@@ -243,31 +263,31 @@ mod x86_64 {
         symbol_size: usize,
         coefficients: &[u8],
     ) {
-        by_groups!(shuffle, out, input, symbol_size, coefficients);
+        by_groups!(shuffle, __m256i, out, input, symbol_size, coefficients);
     }
 
+    #[inline]
     #[target_feature(enable = "avx2")]
-    fn shuffle<const OUTS: usize>(
+    fn shuffle<const OUTS: usize, const VECTORS: usize>(
         out: &mut [u8],
         input: &[u8],
         symbol_size: usize,
         coefficients: &[u8],
+        columns: Range<usize>,
     ) {
         let inputs = input.len() / symbol_size;
         let low_half = _mm256_set1_epi8(15);
-        for at in (0..symbol_size).step_by(32) {
-            let len = (symbol_size - at).min(32);
-            let mut sums: [__m256i; OUTS] =
-                std::array::from_fn(|index| load(&out[index * symbol_size + at..], len));
-            for (index, symbol) in input.chunks_exact(symbol_size).enumerate() {
-                let bytes: __m256i = load(&symbol[at..], len);
-                let low = _mm256_and_si256(bytes, low_half);
-                let high = _mm256_and_si256(_mm256_srli_epi64::<4>(bytes), low_half);
-                for (row, sum) in sums.iter_mut().enumerate() {
-                    let [lows, highs] =
-                        HALF_PRODUCTS[usize::from(coefficients[row * inputs + index])];
-                    let lows = _mm256_broadcastsi128_si256(bytemuck::cast(lows));
-                    let highs = _mm256_broadcastsi128_si256(bytemuck::cast(highs));
+        let mut sums: [[__m256i; VECTORS]; OUTS] =
+            std::array::from_fn(|row| load(&out[row * symbol_size..][columns.clone()]));
+        for (index, symbol) in input.chunks_exact(symbol_size).enumerate() {
+            let bytes: [__m256i; VECTORS] = load(&symbol[columns.clone()]);
+            for (row, sums) in sums.iter_mut().enumerate() {
+                let [lows, highs] = HALF_PRODUCTS[usize::from(coefficients[row * inputs + index])];
+                let lows = _mm256_broadcastsi128_si256(bytemuck::cast(lows));
+                let highs = _mm256_broadcastsi128_si256(bytemuck::cast(highs));
+                for (sum, bytes) in sums.iter_mut().zip(bytes) {
+                    let low = _mm256_and_si256(bytes, low_half);
+                    let high = _mm256_and_si256(_mm256_srli_epi64::<4>(bytes), low_half);
                     let product = _mm256_xor_si256(
                         _mm256_shuffle_epi8(lows, low),
                         _mm256_shuffle_epi8(highs, high),
@@ -275,22 +295,33 @@ mod x86_64 {
                     *sum = _mm256_xor_si256(*sum, product);
                 }
             }
-            for (index, sum) in sums.iter().enumerate() {
-                out[index * symbol_size + at..][..len]
-                    .copy_from_slice(&bytemuck::bytes_of(sum)[..len]);
-            }
+        }
+        for (row, sums) in sums.iter().enumerate() {
+            store(sums, &mut out[row * symbol_size..][columns.clone()]);
         }
     }
 
-    /// The first `len` bytes, zeros behind them.
+    /// Vectors that begin with `bytes`, zeros behind them.
     #[inline(always)]
-    fn load<V: bytemuck::Pod>(bytes: &[u8], len: usize) -> V {
-        if len == size_of::<V>() {
-            return bytemuck::pod_read_unaligned(&bytes[..len]);
+    fn load<V: Pod, const VECTORS: usize>(bytes: &[u8]) -> [V; VECTORS] {
+        let mut vectors = [V::zeroed(); VECTORS];
+        let whole = bytemuck::cast_slice_mut(&mut vectors);
+        if bytes.len() == whole.len() {
+            whole.copy_from_slice(bytes);
+        } else {
+            whole[..bytes.len()].copy_from_slice(bytes);
         }
-        let mut vector = V::zeroed();
-        bytemuck::bytes_of_mut(&mut vector)[..len].copy_from_slice(&bytes[..len]);
-        vector
+        vectors
+    }
+
+    #[inline(always)]
+    fn store<V: Pod, const VECTORS: usize>(vectors: &[V; VECTORS], out: &mut [u8]) {
+        let whole: &[u8] = bytemuck::cast_slice(vectors);
+        if out.len() == whole.len() {
+            out.copy_from_slice(whole);
+        } else {
+            out.copy_from_slice(&whole[..out.len()]);
+        }
     }
 
     #[cfg(test)]

@@ -1,0 +1,90 @@
+//! The way to one receiver: how much is lost on it, and whether that is overflow.
+//!
+//! A queue that overflows loses while it is full and not while it is short; damage on the way
+//! does not care. So loss is kept apart for answers that met a long queue and a short one.
+
+use std::time::Duration;
+
+/// More loss than this with a long queue than with a short one means overflow.
+const OVERFLOW_LOSS: f64 = 0.08;
+/// A queue this short is no sign of anything.
+const NO_QUEUE: Duration = Duration::from_micros(500);
+/// Loss is smoothed over so many windows, within limits: many trains of symbols, each of
+/// which may be lost whole, and yet few enough to tell an overflow soon.
+const MEMORY_WINDOWS: f64 = 4.0;
+const MEMORY_SYMBOLS: std::ops::RangeInclusive<f64> = 256.0..=4096.0;
+
+/// What the answers of one receiver say of its path.
+#[derive(Debug, Default)]
+pub(super) struct Path {
+    min_round_trip: Option<Duration>,
+    longest_queue: Duration,
+    loss: f64,
+    loss_with_queue: f64,
+    loss_without_queue: f64,
+}
+
+impl Path {
+    /// Takes into account that `lost` (a share) of `symbols` did not arrive, as an answer says
+    /// that came `took` after its poll; `window` symbols may be on the way.
+    pub(super) fn on_answer(&mut self, took: Duration, lost: f64, symbols: f64, window: f64) {
+        let min = self.min_round_trip.map_or(took, |min| min.min(took));
+        self.min_round_trip = Some(min);
+        let queue = took.saturating_sub(min);
+        self.longest_queue = (self.longest_queue * 63 / 64).max(queue);
+        let memory =
+            (window * MEMORY_WINDOWS).clamp(*MEMORY_SYMBOLS.start(), *MEMORY_SYMBOLS.end());
+        let smoothed = |old: f64| old + (lost - old) * symbols / (symbols + memory);
+        self.loss = smoothed(self.loss);
+        if queue > NO_QUEUE.max(min).max(self.longest_queue * 3 / 4) {
+            self.loss_with_queue = smoothed(self.loss_with_queue);
+        } else {
+            self.loss_without_queue = smoothed(self.loss_without_queue);
+        }
+    }
+
+    /// Share of symbols lost of late, below 1.
+    pub(super) fn loss(&self) -> f64 {
+        self.loss.clamp(0.0, 0.9)
+    }
+
+    pub(super) fn is_overflowing(&self) -> bool {
+        self.loss_with_queue > self.loss_without_queue + OVERFLOW_LOSS
+    }
+
+    /// The window was cut: to cut it again needs further evidence.
+    pub(super) fn on_cut(&mut self) {
+        self.loss_with_queue = self.loss_with_queue.min(self.loss_without_queue);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn loss_with_a_full_queue_only_is_overflow() {
+        let mut path = Path::default();
+        path.on_answer(MS, 0.0, 100.0, 100.0);
+        for _ in 0..4 {
+            path.on_answer(2 * MS, 0.0, 100.0, 100.0);
+            path.on_answer(8 * MS, 0.4, 100.0, 100.0);
+        }
+        assert!(path.is_overflowing());
+        path.on_cut();
+        assert!(!path.is_overflowing());
+    }
+
+    #[test]
+    fn loss_whatever_the_queue_is_not() {
+        let mut path = Path::default();
+        for _ in 0..100 {
+            path.on_answer(MS, 0.2, 100.0, 100.0);
+            path.on_answer(8 * MS, 0.2, 100.0, 100.0);
+        }
+        assert!(!path.is_overflowing());
+        assert!((path.loss() - 0.2).abs() < 0.01);
+    }
+}
