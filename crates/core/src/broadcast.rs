@@ -25,6 +25,8 @@ pub struct BroadcastConfig {
     pub join_wait: Duration,
     /// Ceiling in bytes per second.
     pub rate: Option<u64>,
+    /// Whether the kernel is asked to cut trains into datagrams.
+    pub segmentation: bool,
 }
 
 /// Wire format.
@@ -163,7 +165,7 @@ fn broadcast_reliably(
     config: &BroadcastConfig,
     voice: &TaskVoice,
 ) -> Result<(), BroadcastError> {
-    let mut socket = Broadcaster::open(&config.destinations)?;
+    let mut socket = Broadcaster::open(&config.destinations, config.segmentation)?;
     let symbol_size = symbol_size(socket.path_mtu(), file.bytes);
     let layout = BlockLayout::new(file.bytes, symbol_size, MAX_BLOCK_SYMBOLS)
         .map_err(|error| BroadcastError::Layout { name: file.name.clone(), error })?;

@@ -71,6 +71,9 @@ pub struct ClientOptions {
     /// Upper bound on the sending rate, e.g. 100mbit [default: found by feedback]
     #[arg(long, value_parser = rate, env = "SIAR_RATE")]
     pub rate: Option<u64>,
+    /// Send datagrams one by one, without UDP segmentation offload [default: where it is refused]
+    #[arg(long, env = "SIAR_NO_SEGMENTATION")]
+    pub no_segmentation: bool,
     /// What is shown
     #[command(flatten)]
     pub console: ConsoleOptions,
@@ -200,6 +203,7 @@ impl ClientOptions {
                 servers: self.servers.map(usize::from),
                 join_wait,
                 rate: self.rate.map(|rate| (rate / copies.max(1) as u64).max(1)),
+                segmentation: !self.no_segmentation,
             },
         }
     }

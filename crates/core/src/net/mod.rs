@@ -5,6 +5,7 @@ mod interface;
 mod outgoing;
 mod raw;
 mod socket;
+mod train;
 
 pub use incoming::{Datagrams, ReceiveSocket, Wakeup};
 pub use interface::{Interface, path_mtu};

@@ -1,34 +1,26 @@
-//! The sending socket: batches by segmentation offload, one by one where that is refused.
+//! The sending socket.
 
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
 use nix::sys::time::TimeSpec;
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::train::{Kernel, Train, TrainSender};
 use super::{Interface, NetError};
 use crate::protocol::TransmitBatch;
 
 /// Linux takes at most this many bytes in one segmented send.
 const MAX_BATCH_BYTES: usize = 65_507;
 const SEND_BUFFER: usize = 4 << 20;
-/// How often a full device queue is asked again, and how long between.
-const FULL_QUEUE_RETRIES: u32 = 1000;
-const FULL_QUEUE_PAUSE: Duration = Duration::from_micros(200);
-
-/// Errors that pass, once a first datagram has shown that the destination is right.
-const LOSSES: [i32; 4] = [
-    Errno::EPERM as i32,
-    Errno::ENETDOWN as i32,
-    Errno::ENETUNREACH as i32,
-    Errno::EHOSTUNREACH as i32,
-];
+/// Most datagrams of one call.
+const MAX_TRAIN: usize = 64;
 
 /// Where every datagram goes.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -72,120 +64,66 @@ impl Destinations {
 /// Sends batches of datagrams to all destinations and receives the answers.
 #[derive(Debug)]
 pub struct Broadcaster {
-    socket: Socket,
-    state: UdpSocketState,
+    sender: TrainSender<UdpSocket>,
     destinations: Vec<SocketAddr>,
     receive_buffer: Vec<u8>,
-    has_sent: AtomicBool,
+}
+
+#[derive(Debug)]
+struct UdpSocket {
+    socket: Socket,
+    state: UdpSocketState,
+    headers: MultiHeaders<SockaddrStorage>,
 }
 
 impl Broadcaster {
-    /// Opens a socket on a free port.
+    /// Opens a socket on a free port; without `segmentation` it does not even try to have
+    /// the kernel cut trains into datagrams.
     ///
     /// # Errors
     /// The interface is unknown, or the kernel refuses the socket.
-    pub fn open(destinations: &Destinations) -> Result<Self, NetError> {
+    pub fn open(destinations: &Destinations, segmentation: bool) -> Result<Self, NetError> {
         let socket = destinations.open()?;
         let state = UdpSocketState::new((&socket).into())?;
         // The kernel gives less if it must; nothing depends on it.
         let _ = socket.set_send_buffer_size(SEND_BUFFER);
+        let headers = MultiHeaders::preallocate(MAX_TRAIN, None);
         Ok(Self {
-            socket,
-            state,
+            sender: TrainSender::new(UdpSocket { socket, state, headers }, segmentation),
             destinations: destinations.sockets().collect(),
             receive_buffer: vec![0; 1 << 16],
-            has_sent: AtomicBool::new(false),
         })
     }
 
     /// The largest IP packet that reaches every destination.
     #[must_use]
     pub fn path_mtu(&self) -> usize {
-        let mtus = self.destinations.iter().map(|target| super::path_mtu(&self.socket, *target));
+        let socket = &self.sender.kernel().socket;
+        let mtus = self.destinations.iter().map(|target| super::path_mtu(socket, *target));
         mtus.min().unwrap_or(1500)
     }
 
     /// How many datagrams of `len` bytes one call may send.
     #[must_use]
     pub fn max_segments(&self, len: usize) -> usize {
-        self.state.max_gso_segments().min(MAX_BATCH_BYTES / len.max(1)).max(1)
+        (MAX_BATCH_BYTES / len.max(1)).clamp(1, MAX_TRAIN)
     }
 
     /// Sends every datagram of the batch to every destination.
     ///
     /// # Errors
     /// Names the destination that the kernel cannot send to.
-    pub fn send(&self, batch: &TransmitBatch) -> Result<(), NetError> {
+    pub fn send(&mut self, batch: &TransmitBatch) -> Result<(), NetError> {
+        let segment_len = batch.segment_len;
+        let most = segment_len * self.max_segments(segment_len);
         for &destination in &self.destinations {
-            let chunk = batch.segment_len * self.max_segments(batch.segment_len);
-            for bytes in batch.bytes.chunks(chunk) {
-                match self.send_segments(bytes, batch.segment_len, destination) {
-                    Err(error)
-                        if is_segmentation_refusal(&error) && bytes.len() > batch.segment_len =>
-                    {
-                        log::debug!("segmentation offload refused ({error}), sending one by one");
-                        for datagram in bytes.chunks(batch.segment_len) {
-                            self.send_segments(datagram, batch.segment_len, destination)
-                                .map_err(|error| NetError::Send { destination, error })?;
-                        }
-                    }
-                    Err(error) => return Err(NetError::Send { destination, error }),
-                    Ok(()) => {}
-                }
+            for bytes in batch.bytes.chunks(most) {
+                self.sender
+                    .send(Train { bytes, segment_len, destination })
+                    .map_err(|error| NetError::Send { destination, error })?;
             }
         }
         Ok(())
-    }
-
-    fn send_segments(
-        &self,
-        bytes: &[u8],
-        segment: usize,
-        destination: SocketAddr,
-    ) -> io::Result<()> {
-        let transmit = Transmit {
-            destination,
-            ecn: None,
-            contents: bytes,
-            segment_size: (bytes.len() > segment).then_some(segment),
-            src_ip: None,
-        };
-        let mut retries = 0;
-        loop {
-            match self.state.try_send((&self.socket).into(), &transmit) {
-                Ok(()) => {
-                    self.has_sent.store(true, Ordering::Relaxed);
-                    return Ok(());
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    wait(&[(self.socket.as_fd(), PollFlags::POLLOUT)], None)?;
-                }
-                // The device's queue is full for the moment.
-                Err(error)
-                    if error.raw_os_error() == Some(Errno::ENOBUFS as i32)
-                        && retries < FULL_QUEUE_RETRIES =>
-                {
-                    retries += 1;
-                    std::thread::sleep(FULL_QUEUE_PAUSE);
-                }
-                // An answer to an earlier datagram (a port unreachable), not to this one.
-                Err(error)
-                    if error.kind() == io::ErrorKind::ConnectionRefused
-                        && retries < FULL_QUEUE_RETRIES =>
-                {
-                    retries += 1;
-                }
-                // A local firewall's drop, or a link that is down for a while: lost like any other.
-                Err(error)
-                    if error.raw_os_error().is_some_and(|code| LOSSES.contains(&code))
-                        && self.has_sent.load(Ordering::Relaxed) =>
-                {
-                    log::debug!("datagrams to {destination} lost: {error}");
-                    return Ok(());
-                }
-                Err(error) => return Err(error),
-            }
-        }
     }
 
     /// Waits for an answer, at most `timeout`.
@@ -193,7 +131,8 @@ impl Broadcaster {
     /// # Errors
     /// The socket cannot be waited for.
     pub fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
-        wait(&[(self.socket.as_fd(), PollFlags::POLLIN)], timeout).map(|_| ())
+        let socket = &self.sender.kernel().socket;
+        wait(&[(socket.as_fd(), PollFlags::POLLIN)], timeout).map(|_| ())
     }
 
     /// Hands every answer that is there to `handle`, with its sender's address.
@@ -201,10 +140,11 @@ impl Broadcaster {
     /// # Errors
     /// The socket cannot be read.
     pub fn receive(&mut self, mut handle: impl FnMut(SocketAddr, &[u8])) -> io::Result<()> {
+        let UdpSocket { socket, state, .. } = self.sender.kernel();
         loop {
             let mut meta = [RecvMeta::default()];
             let mut buffers = [IoSliceMut::new(&mut self.receive_buffer)];
-            match self.state.recv((&self.socket).into(), &mut buffers, &mut meta) {
+            match state.recv(socket.into(), &mut buffers, &mut meta) {
                 Ok(0) => return Ok(()),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -219,9 +159,41 @@ impl Broadcaster {
     }
 }
 
-fn is_segmentation_refusal(error: &io::Error) -> bool {
-    let refusals = [Errno::EIO as i32, Errno::EINVAL as i32, Errno::EMSGSIZE as i32];
-    error.raw_os_error().is_some_and(|code| refusals.contains(&code))
+impl Kernel for UdpSocket {
+    fn send_segmented(&mut self, train: Train<'_>) -> io::Result<()> {
+        let transmit = Transmit {
+            destination: train.destination,
+            ecn: None,
+            contents: train.bytes,
+            segment_size: Some(train.segment_len),
+            src_ip: None,
+        };
+        // quinn-udp's `send` would hide most errors.
+        self.state.try_send((&self.socket).into(), &transmit)
+    }
+
+    fn send_one_by_one(&mut self, train: Train<'_>) -> io::Result<usize> {
+        let slices: Vec<[IoSlice<'_>; 1]> = train
+            .bytes
+            .chunks(train.segment_len)
+            .map(|datagram| [IoSlice::new(datagram)])
+            .take(MAX_TRAIN)
+            .collect();
+        let addresses = vec![Some(SockaddrStorage::from(train.destination)); slices.len()];
+        let sent = sendmmsg(
+            self.socket.as_raw_fd(),
+            &mut self.headers,
+            &slices,
+            &addresses,
+            [],
+            MsgFlags::empty(),
+        )?;
+        Ok(sent.count())
+    }
+
+    fn wait_until_writable(&self) -> io::Result<()> {
+        wait(&[(self.socket.as_fd(), PollFlags::POLLOUT)], None).map(|_| ())
+    }
 }
 
 /// Waits until one of the descriptors is ready; `false` if the time ran out.
