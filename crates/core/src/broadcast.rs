@@ -27,6 +27,8 @@ pub struct BroadcastConfig {
     pub rate: Option<u64>,
     /// Whether the kernel is asked to cut trains into datagrams.
     pub segmentation: bool,
+    /// Most bytes of the file kept in memory for repair.
+    pub repair_memory: usize,
 }
 
 /// Wire format.
@@ -181,6 +183,7 @@ fn broadcast_reliably(
             servers: config.servers,
             join_wait: config.join_wait,
             rate: config.rate,
+            repair_memory: config.repair_memory,
         },
     );
     started(file, transfer.to_string(), voice);

@@ -18,6 +18,9 @@ use crate::urls::{self, Task, UrlListError};
 /// With `--servers`, a server may be started this much later than the client.
 const SERVERS_WAIT: Duration = Duration::from_secs(10);
 
+/// Bytes that all tasks together may keep of their files to make repair symbols from.
+const REPAIR_MEMORY: usize = 12 << 20;
+
 /// Download files over HTTP(S) and broadcast each of them over UDP to every server.
 #[derive(Debug, Parser)]
 #[command(
@@ -204,6 +207,7 @@ impl ClientOptions {
                 join_wait,
                 rate: self.rate.map(|rate| (rate / copies.max(1) as u64).max(1)),
                 segmentation: !self.no_segmentation,
+                repair_memory: REPAIR_MEMORY / concurrent.max(1),
             },
         }
     }

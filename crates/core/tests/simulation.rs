@@ -98,6 +98,7 @@ fn run_at_rate(
             servers: None,
             join_wait: Duration::from_millis(300),
             rate,
+            repair_memory: 32 * 1600,
         },
     );
     let mut nodes: Vec<Node> = (0..receivers)
@@ -372,6 +373,7 @@ fn an_implausible_status_changes_nothing() {
             servers: Some(1),
             join_wait: Duration::from_millis(300),
             rate: None,
+            repair_memory: 0,
         },
     );
     let join = Join { receiver, recv_buffer: 1 << 20, window: 100 };

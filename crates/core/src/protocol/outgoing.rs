@@ -60,6 +60,8 @@ struct Outstanding {
     /// Numbers of the repair symbols that are made already, and their bytes.
     ready: VecDeque<u16>,
     ready_bytes: Vec<u8>,
+    /// The block itself, if there is memory to keep it.
+    bytes: Option<Vec<u8>>,
 }
 
 /// A block that is being sent: symbols `next..end` are still to go.
@@ -99,10 +101,13 @@ pub(super) struct Outgoing {
     sent: u64,
     source_sent: u64,
     spare: Vec<Vec<u8>>,
+    /// Most bytes of blocks kept until they are settled, and how many those are now.
+    max_kept: usize,
+    kept: usize,
 }
 
 impl Outgoing {
-    pub(super) fn new(transfer: TransferId, layout: BlockLayout) -> Self {
+    pub(super) fn new(transfer: TransferId, layout: BlockLayout, max_kept: usize) -> Self {
         Self {
             transfer,
             layout,
@@ -117,6 +122,8 @@ impl Outgoing {
             sent: 0,
             source_sent: 0,
             spare: Vec::new(),
+            max_kept,
+            kept: 0,
         }
     }
 
@@ -189,8 +196,15 @@ impl Outgoing {
     /// Forgets the blocks that all have: everybody has answered the poll `round`, about the
     /// blocks below `covered`, and no repair was asked for.
     pub(super) fn settle(&mut self, round: u32, covered: u32) {
+        let (kept, spare) = (&mut self.kept, &mut self.spare);
         self.outstanding.retain(|&block, outstanding| {
-            block >= covered || outstanding.granted > 0 || round < outstanding.fresh_round
+            let is_open =
+                block >= covered || outstanding.granted > 0 || round < outstanding.fresh_round;
+            if !is_open && let Some(bytes) = outstanding.bytes.take() {
+                *kept -= bytes.len();
+                spare.push(bytes);
+            }
+            is_open
         });
     }
 
@@ -237,8 +251,16 @@ impl Outgoing {
     /// Makes the repair symbols that a block has queued, several at once: that costs little
     /// more than one.
     fn make_repairs(&mut self, source: &mut dyn BlockSource, block: u32) -> io::Result<()> {
-        let mut bytes = self.spare.pop().unwrap_or_default();
-        self.read_block(source, block, &mut bytes)?;
+        let kept = self.outstanding.get_mut(&block).and_then(|block| block.bytes.take());
+        let is_kept = kept.is_some();
+        let bytes = match kept {
+            Some(bytes) => bytes,
+            None => {
+                let mut bytes = self.spare.pop().unwrap_or_default();
+                self.read_block(source, block, &mut bytes)?;
+                bytes
+            }
+        };
         let source_symbols = self.layout.symbols_in(block);
         let symbol_size = self.layout.symbol_size();
         let symbol_count = source_symbols + MAX_REPAIR_SYMBOLS;
@@ -263,6 +285,10 @@ impl Outgoing {
                         run.iter().map(|symbol| symbol - source_symbols).collect();
                     self.code.encode(&bytes, symbol_size, &repairs, &mut outstanding.ready_bytes);
                 }
+            }
+            if is_kept {
+                outstanding.bytes = Some(bytes);
+                return Ok(());
             }
         }
         self.spare.push(bytes);
@@ -301,10 +327,15 @@ impl Outgoing {
             return Ok(true);
         }
         let sent = self.sending.remove(self.turn);
-        self.spare.push(sent.bytes);
+        let mut bytes = Some(sent.bytes);
         if let Some(outstanding) = self.outstanding.get_mut(&sent.block) {
             outstanding.fresh_round = conditions.round + 1;
+            let is_needed = conditions.loss > LOSSY;
+            outstanding.bytes =
+                bytes.take_if(|bytes| is_needed && self.kept + bytes.len() <= self.max_kept);
+            self.kept += outstanding.bytes.as_ref().map_or(0, Vec::len);
         }
+        self.spare.extend(bytes);
         if self.sending.is_empty()
             && let Pass::All { next } = self.pass
         {
@@ -344,6 +375,7 @@ impl Outgoing {
                 queued: 0,
                 ready: VecDeque::new(),
                 ready_bytes: Vec::new(),
+                bytes: None,
             };
             let source_symbols = self.layout.symbols_in(block);
             if deficit == source_symbols {

@@ -52,6 +52,8 @@ pub struct SenderConfig {
     pub join_wait: Duration,
     /// Ceiling in bytes of symbols per second.
     pub rate: Option<u64>,
+    /// Most bytes of the file kept in memory for repair, besides what is being sent.
+    pub repair_memory: usize,
 }
 
 /// Datagrams of equal length, one after the other, as UDP segmentation offload wants them.
@@ -149,7 +151,7 @@ impl Sender {
         Self {
             members: Members::default(),
             flow: Flow::new(config.rate),
-            outgoing: Outgoing::new(config.transfer, config.layout),
+            outgoing: Outgoing::new(config.transfer, config.layout, config.repair_memory),
             polls: Polls::new(now),
             config,
             phase: Phase::Announcing { since: now, last_join: None },

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use tempfile::NamedTempFile;
 
@@ -64,6 +64,18 @@ pub enum StoreError {
     },
 }
 
+/// Most bytes that all files together keep in memory until their turn to be hashed comes.
+const MAX_KEPT: usize = 8 << 20;
+static KEPT: AtomicUsize = AtomicUsize::new(0);
+
+/// A piece written behind what is hashed.
+#[derive(Debug)]
+enum Ahead {
+    Kept(Vec<u8>),
+    /// Its length: it will be read back.
+    Written(usize),
+}
+
 /// A file that is being received, under a temporary name in the folder it will stand in.
 #[derive(Debug)]
 pub struct IncomingFile {
@@ -71,9 +83,9 @@ pub struct IncomingFile {
     file: NamedTempFile,
     hasher: Box<blake3::Hasher>,
     hashed: u64,
-    /// Pieces written behind what is hashed: offset and length.
-    ahead: BTreeMap<u64, usize>,
-    buffer: Vec<u8>,
+    /// By offset.
+    ahead: AheadPieces,
+    spare: Vec<Vec<u8>>,
 }
 
 impl IncomingFile {
@@ -94,8 +106,8 @@ impl IncomingFile {
             file,
             hasher: Box::default(),
             hashed: 0,
-            ahead: BTreeMap::new(),
-            buffer: Vec::new(),
+            ahead: AheadPieces::default(),
+            spare: Vec::new(),
         })
     }
 
@@ -106,19 +118,46 @@ impl IncomingFile {
     pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
         self.file.as_file().write_all_at(bytes, offset).map_err(|error| self.io_error(error))?;
         if offset != self.hashed {
-            self.ahead.insert(offset, bytes.len());
+            let piece = self.keep(bytes).map_or(Ahead::Written(bytes.len()), Ahead::Kept);
+            self.ahead.0.insert(offset, piece);
             return Ok(());
         }
         self.hasher.update(bytes);
         self.hashed += bytes.len() as u64;
-        while let Some(len) = self.ahead.remove(&self.hashed) {
-            self.buffer.resize(len, 0);
-            let read = self.file.as_file().read_exact_at(&mut self.buffer, self.hashed);
-            read.map_err(|error| self.io_error(error))?;
-            self.hasher.update(&self.buffer);
-            self.hashed += len as u64;
+        while let Some(piece) = self.ahead.0.remove(&self.hashed) {
+            let piece = match piece {
+                Ahead::Kept(piece) => {
+                    KEPT.fetch_sub(piece.len(), Ordering::Relaxed);
+                    piece
+                }
+                Ahead::Written(len) => self.read_back(len)?,
+            };
+            self.hasher.update(&piece);
+            self.hashed += piece.len() as u64;
+            self.spare.push(piece);
         }
         Ok(())
+    }
+
+    /// A copy for the hasher, if there is memory for it.
+    fn keep(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let before = KEPT.fetch_add(bytes.len(), Ordering::Relaxed);
+        if before + bytes.len() > MAX_KEPT {
+            KEPT.fetch_sub(bytes.len(), Ordering::Relaxed);
+            return None;
+        }
+        let mut piece = self.spare.pop().unwrap_or_default();
+        piece.clear();
+        piece.extend_from_slice(bytes);
+        Some(piece)
+    }
+
+    fn read_back(&mut self, len: usize) -> Result<Vec<u8>, StoreError> {
+        let mut piece = self.spare.pop().unwrap_or_default();
+        piece.resize(len, 0);
+        let read = self.file.as_file().read_exact_at(&mut piece, self.hashed);
+        read.map_err(|error| self.io_error(error))?;
+        Ok(piece)
     }
 
     /// Verifies the file and gives it its final name: `name` made safe, or a number if it is
@@ -195,6 +234,20 @@ impl IncomingFile {
 
     fn io_error(&self, error: io::Error) -> StoreError {
         StoreError::Io { path: self.file.path().to_owned(), error }
+    }
+}
+
+/// What is kept in memory for a file that is given up is given back.
+#[derive(Debug, Default)]
+struct AheadPieces(BTreeMap<u64, Ahead>);
+
+impl Drop for AheadPieces {
+    fn drop(&mut self) {
+        for piece in self.0.values() {
+            if let Ahead::Kept(piece) = piece {
+                KEPT.fetch_sub(piece.len(), Ordering::Relaxed);
+            }
+        }
     }
 }
 
