@@ -1,14 +1,21 @@
 //! The HTTP server that stands for the internet: it offers the sample files.
 
+use std::io::{Cursor, Read};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use tiny_http::{Response, Server};
+use tiny_http::{Response, Server, StatusCode};
 
 use crate::LabError;
 use crate::network::{GATEWAY, Network};
 use crate::samples::Sample;
+
+/// What is served.
+pub trait Content: Send + Sync {
+    /// The bytes behind a path, query included, and how many there are.
+    fn open(&self, path: &str) -> Option<(Box<dyn Read + Send>, usize)>;
+}
 
 /// A running server; it ends when this is dropped.
 pub struct Gateway {
@@ -40,10 +47,14 @@ impl Gateway {
         Self::serve(TcpListener::bind(address), address, samples)
     }
 
-    fn serve(
+    /// Serves `content` at a listener that was opened at `address`.
+    ///
+    /// # Errors
+    /// The address could not be listened on.
+    pub fn serve(
         listener: std::io::Result<TcpListener>,
         address: SocketAddr,
-        samples: Arc<Vec<Sample>>,
+        content: Arc<dyn Content>,
     ) -> Result<Self, LabError> {
         let error = |error: String| LabError::Gateway { address, error };
         let listener = listener.map_err(|cause| error(cause.to_string()))?;
@@ -53,13 +64,12 @@ impl Gateway {
         let server = Arc::new(server);
         let mut gateway = Self { server, address, threads: Vec::new() };
         for _ in 0..THREADS {
-            let (server, samples) = (Arc::clone(&gateway.server), Arc::clone(&samples));
+            let (server, content) = (Arc::clone(&gateway.server), Arc::clone(&content));
             gateway.threads.push(thread::spawn(move || {
                 for request in server.incoming_requests() {
-                    let found = samples.iter().find(|sample| sample.path == request.url());
                     // A client that goes away is no concern of the server's.
-                    let _ = match found {
-                        Some(sample) => request.respond(Response::from_data(sample.bytes.clone())),
+                    let _ = match content.open(request.url()) {
+                        Some((body, len)) => request.respond(response(body, len)),
                         None => request.respond(Response::empty(404)),
                     };
                 }
@@ -90,6 +100,19 @@ impl Gateway {
     pub fn ip(&self) -> IpAddr {
         self.address.ip()
     }
+}
+
+impl Content for Vec<Sample> {
+    fn open(&self, path: &str) -> Option<(Box<dyn Read + Send>, usize)> {
+        let sample = self.iter().find(|sample| sample.path == path)?;
+        Some((Box::new(Cursor::new(sample.bytes.clone())), sample.bytes.len()))
+    }
+}
+
+fn response(body: Box<dyn Read + Send>, len: usize) -> Response<Box<dyn Read + Send>> {
+    // A length that is known is sent, whatever the size.
+    Response::new(StatusCode(200), Vec::new(), body, Some(len), None)
+        .with_chunked_threshold(usize::MAX)
 }
 
 impl Drop for Gateway {

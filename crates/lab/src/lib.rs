@@ -7,8 +7,10 @@
 //! | [`samples`], [`gateway`] | the four files, and the HTTP server that offers them |
 //! | [`binaries`] | the clients and the server, built by cargo |
 //! | [`overhead`] | what one small file costs, beside Python |
+//! | [`bench`] | Siar beside its ceiling and its peers |
 //! | [`run`] | the main job: four styles, two servers, every byte compared |
 
+pub mod bench;
 pub mod binaries;
 pub mod gateway;
 pub mod namespace;
@@ -60,6 +62,9 @@ pub enum LabError {
     /// A sample file cannot be made.
     #[error("sample files: {0}")]
     Samples(#[from] samples::SampleError),
+    /// The bench's ceiling cannot work.
+    #[error(transparent)]
+    Blast(#[from] bench::blast::BlastError),
     /// A server did not come up.
     #[error("server on {node} did not start: {output}")]
     ServerStart {

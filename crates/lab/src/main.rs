@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use lab::LabError;
+use lab::bench::blast::{BlastError, Seen};
+use lab::bench::summary::{Summary, machine};
+use lab::bench::{BenchConfig, measure, mount_memory};
 use lab::binaries::{Binaries, STYLES};
 use lab::gateway::Gateway;
 use lab::namespace::{Namespace, become_lab_root};
@@ -70,6 +73,33 @@ enum Task {
         #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=1000))]
         runs: u16,
     },
+    /// Measure speed beside the machine's ceiling, and beside UFTP, UDPcast and Python if they
+    /// are installed; takes a quarter of an hour
+    Bench {
+        /// Runs of each cell
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
+        runs: u16,
+        /// Only cells whose name contains this; repeatable
+        #[arg(long, value_name = "PART")]
+        only: Vec<String>,
+    },
+    /// One receiver of the bench's ceiling
+    #[command(hide = true)]
+    BlastReceive {
+        /// Where to write
+        file: PathBuf,
+    },
+    /// The sender of the bench's ceiling
+    #[command(hide = true)]
+    BlastSend {
+        /// What to send
+        file: PathBuf,
+        /// Bytes per second
+        rate: f64,
+        /// One call for each datagram
+        #[arg(long)]
+        one_by_one: bool,
+    },
     /// Offer the sample files over HTTP on loopback
     Serve {
         /// TCP port
@@ -88,6 +118,11 @@ fn main() -> ExitCode {
         Some(Task::Shell { node }) => shell(&node, &options.run),
         Some(Task::On { node, command }) => on(&node, &command),
         Some(Task::Overhead { runs }) => overhead(runs, &options.run),
+        Some(Task::Bench { runs, only }) => bench(runs, only, &options.run),
+        Some(Task::BlastReceive { file }) => seen(lab::bench::blast::receive(&file)),
+        Some(Task::BlastSend { file, rate, one_by_one }) => {
+            seen(lab::bench::blast::send(&file, rate, one_by_one))
+        }
         Some(Task::Serve { port }) => serve(port),
     };
     result.unwrap_or_else(|error| {
@@ -241,6 +276,29 @@ fn overhead(runs: u16, options: &RunOptions) -> Result<ExitCode, LabError> {
     print!("{}", lab::overhead::table(&rows));
     let complete = rows.iter().all(|row| !row.times.is_empty());
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn bench(runs: u16, only: Vec<String>, options: &RunOptions) -> Result<ExitCode, LabError> {
+    let binaries = Binaries::build()?;
+    let out = options.out.join("bench");
+    fs::create_dir_all(&out).map_err(LabError::file(&out))?;
+    let out = out.canonicalize().map_err(LabError::file(&out))?;
+    let work = out.join("work");
+    become_lab_root().map_err(LabError::Namespace)?;
+    mount_memory(&work)?;
+    let config = BenchConfig { runs: usize::from(runs), only, out: out.clone() };
+    let measured = measure(&config, &binaries, &work)?;
+    let summary = Summary::new(&measured);
+    println!("\n{}\n{}", summary.verdict_table(), summary.cell_table());
+    summary.write(&config, &machine(), &out)?;
+    println!("results: {}", options.out.join("bench").display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn seen(result: Result<Seen, BlastError>) -> Result<ExitCode, LabError> {
+    let seen = result?;
+    println!("{}", serde_json::to_string(&seen).map_err(|error| BlastError::Output(error.into()))?);
+    Ok(ExitCode::SUCCESS)
 }
 
 fn serve(port: u16) -> Result<ExitCode, LabError> {

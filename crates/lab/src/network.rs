@@ -151,7 +151,8 @@ fn ip(namespace: &Namespace, arguments: &str) -> Result<(), LabError> {
     call(namespace, "ip", arguments)
 }
 
-fn call(namespace: &Namespace, program: &str, arguments: &str) -> Result<(), LabError> {
+/// Runs a program of the system in a namespace, to set it up.
+pub(crate) fn call(namespace: &Namespace, program: &str, arguments: &str) -> Result<(), LabError> {
     let command =
         || LabError::Command { command: format!("{program} {arguments}"), output: String::new() };
     let output = namespace

@@ -36,6 +36,12 @@ pub struct Datagrams<'a> {
 }
 
 impl<'a> Datagrams<'a> {
+    /// All of them, one behind the other.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// One by one; a single empty datagram is one too.
     pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let empty = self.bytes.is_empty().then_some(self.bytes);

@@ -1,0 +1,162 @@
+//! What is measured.
+
+use std::process::{Command, Stdio};
+
+use siar_core::event::Style;
+
+use super::arena::Faults;
+use super::programs::Siar;
+use crate::binaries::STYLES;
+
+const MIB: u64 = 1 << 20;
+/// The large file.
+pub const LARGE: u64 = 256 * MIB;
+/// The file of cells with many receivers or many files.
+pub const MEDIUM: u64 = 64 * MIB;
+/// The file of the cell with the slow link.
+pub const SLOW_FILE: u64 = 128 * MIB;
+/// As large as the seed's PNG.
+pub const SMALL: u64 = 19_320;
+/// Losses in per cent.
+pub const LOSSES: [u8; 5] = [0, 1, 5, 10, 20];
+/// UFTP's rates in kbit/s.
+pub const UFTP_RATES: [u32; 3] = [1_000_000, 2_000_000, 4_000_000];
+/// How many receivers.
+pub const RECEIVERS: [usize; 4] = [1, 2, 8, 32];
+/// How many tasks at once.
+pub const TASKS: [usize; 4] = [1, 20, 200, 1000];
+/// How many transfers share the path.
+pub const SHARES: [usize; 3] = [2, 4, 8];
+
+/// Which program does what.
+#[derive(Debug, Clone)]
+pub enum Work {
+    /// A client and servers of Siar.
+    Siar(Siar),
+    /// The ceiling.
+    Blast {
+        /// One call for each datagram.
+        one_by_one: bool,
+    },
+    /// UFTP.
+    Uftp {
+        /// Its rate in kbit/s.
+        kbit: u32,
+    },
+    /// UDPcast.
+    Udpcast,
+    /// A script in the seed's manner.
+    Python {
+        /// Its style.
+        style: Style,
+        /// Files at once.
+        tasks: usize,
+    },
+}
+
+impl Work {
+    /// Whether its programs are there. Peers are optional.
+    #[must_use]
+    pub fn is_installed(&self) -> bool {
+        match self {
+            Self::Siar(_) | Self::Blast { .. } => true,
+            Self::Uftp { .. } => starts("uftpd", &["-V"]),
+            Self::Udpcast => starts("udp-sender", &["--version"]),
+            Self::Python { .. } => {
+                let mut command = Command::new("python3");
+                command.args(["-c", "import requests"]);
+                succeeds(&mut command)
+            }
+        }
+    }
+}
+
+fn starts(program: &str, arguments: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok()
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// One thing to be measured.
+#[derive(Debug, Clone)]
+pub struct Cell {
+    /// Unique; the summary looks cells up by it.
+    pub name: String,
+    /// By which program.
+    pub work: Work,
+    /// Bytes of each file.
+    pub file_len: u64,
+    /// Receivers.
+    pub servers: usize,
+    /// What the network does to them.
+    pub faults: Faults,
+}
+
+impl Cell {
+    /// Bytes of all files.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        let tasks = match &self.work {
+            Work::Siar(what) => what.tasks,
+            Work::Python { tasks, .. } => *tasks,
+            _ => 1,
+        };
+        self.file_len * tasks as u64
+    }
+}
+
+/// All of them.
+#[must_use]
+pub fn cells() -> Vec<Cell> {
+    let mut cells = Vec::new();
+    let mut add = |name: String, work: Work, file_len: u64, servers: usize, faults: Faults| {
+        cells.push(Cell { name, work, file_len, servers, faults });
+    };
+    let clean = Faults::default();
+    let one_file = |arguments| Work::Siar(Siar { style: Style::Mt, tasks: 1, arguments });
+    add("limit".into(), Work::Blast { one_by_one: false }, LARGE, 2, clean);
+    for loss in LOSSES {
+        let faults = Faults { loss, ..clean };
+        add(format!("siar-loss-{loss}"), one_file(&[]), LARGE, 2, faults);
+        for kbit in UFTP_RATES {
+            let name = format!("uftp-{}-loss-{loss}", kbit / 1_000_000);
+            add(name, Work::Uftp { kbit }, LARGE, 2, faults);
+        }
+        add(format!("udpcast-loss-{loss}"), Work::Udpcast, LARGE, 2, faults);
+    }
+    for loss in [0, 1, 10] {
+        let faults = Faults { loss, cut_trains: true, ..clean };
+        add(format!("siar-cut-loss-{loss}"), one_file(&[]), LARGE, 2, faults);
+    }
+    add("limit-one-by-one".into(), Work::Blast { one_by_one: true }, LARGE, 2, clean);
+    add("siar-one-by-one".into(), one_file(&["--no-segmentation"]), LARGE, 2, clean);
+    for receivers in RECEIVERS {
+        add(format!("siar-receivers-{receivers}"), one_file(&[]), MEDIUM, receivers, clean);
+    }
+    let lossy = Faults { loss: 10, ..clean };
+    add("siar-receivers-32-loss-10".into(), one_file(&[]), MEDIUM, 32, lossy);
+    let slow = Faults { slow_link: true, ..clean };
+    add("siar-slow-link".into(), one_file(&[]), SLOW_FILE, 2, slow);
+    for style in STYLES {
+        let work = Work::Siar(Siar { style, tasks: 4, arguments: &[] });
+        add(format!("siar-four-{style}"), work, MEDIUM, 2, clean);
+    }
+    for tasks in SHARES {
+        let work = Work::Siar(Siar { style: Style::Mt, tasks, arguments: &[] });
+        add(format!("siar-share-{tasks}"), work, MEDIUM, 2, clean);
+    }
+    for tasks in TASKS {
+        for style in STYLES {
+            let work = Work::Siar(Siar { style, tasks, arguments: &[] });
+            add(format!("siar-tasks-{style}-{tasks}"), work, SMALL, 2, clean);
+            let work = Work::Python { style, tasks };
+            add(format!("python-tasks-{style}-{tasks}"), work, SMALL, 2, clean);
+        }
+    }
+    cells
+}

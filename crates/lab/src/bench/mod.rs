@@ -1,0 +1,185 @@
+//! `cargo lab bench`: Siar, its ceiling and its peers side by side, in networks of their own.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`arena`] | a switch with a client, servers, and their faults |
+//! | [`process`] | processes with what they cost |
+//! | [`programs`], [`blast`] | one run of each program |
+//! | [`cells`] | what is measured |
+//! | [`summary`], [`chart`] | tables, ratios, pictures |
+
+pub mod arena;
+pub mod blast;
+pub mod cells;
+pub mod chart;
+pub mod process;
+pub mod programs;
+pub mod summary;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+use crate::LabError;
+use crate::binaries::Binaries;
+use crate::gateway::Gateway;
+use arena::Arena;
+use cells::{Cell, Work, cells};
+use programs::{Place, Run, Source};
+
+/// What a bench goes by.
+#[derive(Debug, Clone)]
+pub struct BenchConfig {
+    /// Runs of each cell.
+    pub runs: usize,
+    /// Only cells whose name contains one of these; empty: all.
+    pub only: Vec<String>,
+    /// Where results go.
+    pub out: PathBuf,
+}
+
+/// A cell with its runs.
+#[derive(Debug)]
+pub struct Measured {
+    /// What was measured.
+    pub cell: Cell,
+    /// As often as asked for, or up to the first fault.
+    pub runs: Vec<Run>,
+}
+
+/// Puts a file system in memory over `dir`, for this process and those that it starts; the
+/// disk's moods would drown what is measured. To be called before any thread is started, as
+/// root of the process's user namespace.
+///
+/// # Errors
+/// The kernel does not permit it.
+pub fn mount_memory(dir: &Path) -> Result<(), LabError> {
+    fs::create_dir_all(dir).map_err(LabError::file(dir))?;
+    let no_path: Option<&str> = None;
+    let mounted = unshare(CloneFlags::CLONE_NEWNS)
+        .and_then(|()| {
+            let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+            mount(no_path, "/", no_path, flags, no_path)
+        })
+        .and_then(|()| mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::empty(), no_path))
+        .and_then(|()| {
+            // Peers ask the resolver for the names of their peers, and would wait for it.
+            let hosts = dir.join("hosts");
+            let names = (0..100).map(|index| {
+                let address = arena::server_address(index);
+                format!("{address} server{index}\n")
+            });
+            let text: String =
+                ["192.168.122.103 client\n".to_owned()].into_iter().chain(names).collect();
+            fs::write(&hosts, text)
+                .map_err(|error| nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
+            mount(Some(&hosts), "/etc/hosts", no_path, MsFlags::MS_BIND, no_path)
+        });
+    mounted.map_err(|error| LabError::Namespace(error.into()))
+}
+
+/// Measures all cells in the folder `work`, their runs interleaved.
+///
+/// # Errors
+/// The lab itself fails; a program that fails is a run with a fault.
+pub fn measure(
+    config: &BenchConfig,
+    binaries: &Binaries,
+    work: &Path,
+) -> Result<Vec<Measured>, LabError> {
+    let wanted = |cell: &Cell| {
+        config.only.is_empty() || config.only.iter().any(|part| cell.name.contains(part.as_str()))
+    };
+    let mut measured: Vec<Measured> = cells()
+        .into_iter()
+        .filter(|cell| wanted(cell) && cell.work.is_installed())
+        .map(|cell| Measured { cell, runs: Vec::new() })
+        .collect();
+    let mut bench = Bench {
+        arenas: BTreeMap::new(),
+        sources: BTreeMap::new(),
+        rates: BTreeMap::new(),
+        binaries,
+        work,
+    };
+    for round in 0..config.runs {
+        for Measured { cell, runs } in &mut measured {
+            if runs.last().is_some_and(|run| run.fault.is_some()) {
+                continue;
+            }
+            let run = bench.run(cell)?;
+            let told = run.fault.clone().unwrap_or_else(|| {
+                let seconds = run.transfer.unwrap_or(run.wall);
+                format!("{seconds:.3} s, {:.0} MB/s", cell.total() as f64 / seconds / 1e6)
+            });
+            println!("{} of {}  {:<22} {told}", round + 1, config.runs, cell.name);
+            runs.push(run);
+        }
+    }
+    Ok(measured)
+}
+
+struct Bench<'a> {
+    arenas: BTreeMap<usize, (Arena, Gateway)>,
+    sources: BTreeMap<u64, Source>,
+    /// The ceiling's rates, in bytes per second, by whether it sends one by one.
+    rates: BTreeMap<bool, f64>,
+    binaries: &'a Binaries,
+    work: &'a Path,
+}
+
+impl Bench<'_> {
+    fn run(&mut self, cell: &Cell) -> Result<Run, LabError> {
+        if !self.arenas.contains_key(&cell.servers) {
+            let arena = Arena::new(cell.servers)?;
+            let gateway = programs::gateway(&arena, self.work)?;
+            self.arenas.insert(cell.servers, (arena, gateway));
+        }
+        if !self.sources.contains_key(&cell.file_len) {
+            self.sources.insert(cell.file_len, Source::make(self.work, cell.file_len)?);
+        }
+        match cell.work {
+            Work::Blast { one_by_one } => self.blast(cell, one_by_one),
+            _ => self.run_once(cell, 0.0),
+        }
+    }
+
+    fn run_once(&self, cell: &Cell, rate: f64) -> Result<Run, LabError> {
+        let dir = self.work.join("run");
+        if dir.exists() {
+            fs::remove_dir_all(&dir).map_err(LabError::file(&dir))?;
+        }
+        fs::create_dir_all(&dir).map_err(LabError::file(&dir))?;
+        let source = &self.sources[&cell.file_len];
+        let (arena, gateway) = &self.arenas[&cell.servers];
+        arena.set_faults(cell.faults)?;
+        let place = Place { arena, origin: gateway.origin(), binaries: self.binaries, dir };
+        match &cell.work {
+            Work::Siar(what) => programs::siar(&place, source, what),
+            Work::Blast { one_by_one } => programs::blast(&place, source, rate, *one_by_one),
+            Work::Uftp { kbit } => programs::uftp(&place, source, *kbit),
+            Work::Udpcast => programs::udpcast(&place, source),
+            Work::Python { style, tasks } => programs::python(&place, source, *style, *tasks),
+        }
+    }
+
+    /// The ceiling has no feedback: it is given the highest rate at which nothing is lost,
+    /// looked for from above.
+    fn blast(&mut self, cell: &Cell, one_by_one: bool) -> Result<Run, LabError> {
+        const FIRST_RATE: f64 = 3e9;
+        const LEAST_RATE: f64 = 2e7;
+        const STEP: f64 = 0.93;
+        let mut rate = self.rates.get(&one_by_one).copied().unwrap_or(FIRST_RATE);
+        loop {
+            let run = self.run_once(cell, rate)?;
+            if run.fault.is_none() || rate < LEAST_RATE {
+                self.rates.insert(one_by_one, rate);
+                return Ok(run);
+            }
+            rate *= STEP;
+        }
+    }
+}

@@ -1,0 +1,482 @@
+//! One run of one program: Siar, the ceiling, and the peers.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use siar_core::event::{Event, EventKind, Style};
+
+use super::arena::{Arena, server_address};
+use super::blast::Seen;
+use super::process::{Cost, Process};
+use crate::LabError;
+use crate::binaries::Binaries;
+use crate::gateway::{Content, Gateway};
+use crate::run::read_events;
+
+/// No run takes longer.
+const LIMIT: Duration = Duration::from_secs(100);
+const START_LIMIT: Duration = Duration::from_secs(10);
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// What a run showed.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Run {
+    /// Of the whole sending process, in seconds.
+    pub wall: f64,
+    /// From the start of sending to the last receiver's confirmation, in seconds, where the
+    /// program tells.
+    pub transfer: Option<f64>,
+    /// What the sending process cost.
+    pub sender: Option<Cost>,
+    /// What the receiving processes cost.
+    pub receivers: Vec<Cost>,
+    /// Datagrams sent per source datagram, where the program tells.
+    pub datagrams: Option<f64>,
+    /// Bytes per second of each task.
+    pub rates: Vec<f64>,
+    /// What went wrong, if anything: then nothing else counts.
+    pub fault: Option<String>,
+}
+
+impl Run {
+    fn fault(fault: impl Into<String>) -> Self {
+        Self { fault: Some(fault.into()), ..Self::default() }
+    }
+}
+
+/// A file on the client's disk.
+#[derive(Debug)]
+pub struct Source {
+    /// Where it stands.
+    pub path: PathBuf,
+    /// Its bytes.
+    pub len: u64,
+    digest: blake3::Hash,
+}
+
+const SUFFIX: &str = "-file.bin";
+
+/// Offers the sources in a folder, each under as many names as one likes.
+struct Copies(PathBuf);
+
+impl Content for Copies {
+    fn open(&self, path: &str) -> Option<(Box<dyn Read + Send>, usize)> {
+        let (len, _) = path.strip_suffix(SUFFIX)?.strip_prefix('/')?.split_once('/')?;
+        let len: usize = len.parse().ok()?;
+        let file = File::open(self.0.join(format!("{len}{SUFFIX}"))).ok()?;
+        Some((Box::new(file), len))
+    }
+}
+
+/// The HTTP server on the client's own node that offers the sources in `dir`.
+///
+/// # Errors
+/// Its port is taken.
+pub fn gateway(arena: &Arena, dir: &Path) -> Result<Gateway, LabError> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
+    let listener = arena.client.enter(|| TcpListener::bind(address));
+    Gateway::serve(listener, address, Arc::new(Copies(dir.to_owned())))
+}
+
+impl Source {
+    /// Makes a file of `len` bytes that no program can compress.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn make(dir: &Path, len: u64) -> Result<Self, LabError> {
+        let path = dir.join(format!("{len}{SUFFIX}"));
+        let noise = blake3::Hasher::new().update(b"bench").finalize_xof();
+        let make = || -> std::io::Result<blake3::Hash> {
+            std::io::copy(&mut noise.take(len), &mut File::create(&path)?)?;
+            digest(&path)
+        };
+        let digest = make().map_err(LabError::file(&path))?;
+        Ok(Self { path, len, digest })
+    }
+
+    fn is_at(&self, path: &Path) -> bool {
+        digest(path).is_ok_and(|digest| digest == self.digest)
+    }
+}
+
+fn digest(path: &Path) -> std::io::Result<blake3::Hash> {
+    let mut hasher = blake3::Hasher::new();
+    std::io::copy(&mut File::open(path)?, &mut hasher)?;
+    Ok(hasher.finalize())
+}
+
+/// Where a run takes place.
+pub struct Place<'a> {
+    /// The network.
+    pub arena: &'a Arena,
+    /// What every URL begins with.
+    pub origin: String,
+    /// Siar's programs.
+    pub binaries: &'a Binaries,
+    /// An empty folder.
+    pub dir: PathBuf,
+}
+
+impl Place<'_> {
+    fn dirs(&self) -> Result<Vec<PathBuf>, LabError> {
+        let dir = |index| {
+            let dir = self.dir.join(format!("server{index}"));
+            fs::create_dir_all(&dir).map_err(LabError::file(&dir))?;
+            Ok(dir)
+        };
+        (0..self.arena.servers.len()).map(dir).collect()
+    }
+
+    /// Starts one process for each server and waits until each has printed `ready`.
+    fn start_receivers(
+        &self,
+        ready: &str,
+        command: impl Fn(&Path) -> Command,
+    ) -> Result<Vec<Process>, LabError> {
+        let mut receivers = Vec::new();
+        for (namespace, dir) in self.arena.servers.iter().zip(self.dirs()?) {
+            let mut command = command(&dir);
+            command.current_dir(&dir);
+            let log = dir.with_extension("log");
+            receivers.push(Process::start(namespace, &mut command, &log)?);
+        }
+        let limit = Instant::now() + START_LIMIT;
+        for receiver in &receivers {
+            while !receiver.output().contains(ready) {
+                if Instant::now() > limit {
+                    let output = receiver.output();
+                    return Err(LabError::ServerStart { node: "a server".to_owned(), output });
+                }
+                thread::sleep(Duration::from_millis(2));
+            }
+        }
+        Ok(receivers)
+    }
+}
+
+/// What a client of Siar is to do.
+#[derive(Debug, Clone)]
+pub struct Siar {
+    /// In which style.
+    pub style: Style,
+    /// With how many files at once.
+    pub tasks: usize,
+    /// Further options.
+    pub arguments: &'static [&'static str],
+}
+
+/// Runs a client of Siar against its servers.
+///
+/// # Errors
+/// The lab itself fails; a client that fails is a run with a fault.
+pub fn siar(place: &Place<'_>, source: &Source, what: &Siar) -> Result<Run, LabError> {
+    let receivers = place.start_receivers("listening", |dir| {
+        let mut command = Command::new(place.binaries.server());
+        command.arg("--no-progress").arg("--dir").arg(dir);
+        command
+    })?;
+    let events = place.dir.join("client.events");
+    let downloads = place.dir.join("downloads");
+    fs::create_dir_all(&downloads).map_err(LabError::file(&downloads))?;
+    let names = task_names(what.tasks);
+    let list = place.dir.join("urls.toml");
+    let origin = format!("{}/{}", place.origin, source.len);
+    let line = |name: &String| format!("\"{name}\" = \"{origin}/{name}{SUFFIX}\"\n");
+    let text: String = names.iter().map(line).collect();
+    fs::write(&list, text).map_err(LabError::file(&list))?;
+    let mut command = Command::new(place.binaries.client(what.style));
+    command
+        .args(["--delay", "0s", "--no-progress", "--timeout", "60s", "--servers"])
+        .arg(receivers.len().to_string())
+        .arg("--dir")
+        .arg(&downloads)
+        .arg("--urls")
+        .arg(&list)
+        .arg("--events")
+        .arg(&events)
+        .args(what.arguments);
+    let client = Process::start(&place.arena.client, &mut command, &place.dir.join("client.log"))?;
+    let log = place.dir.join("client.log");
+    let (status, sender) = client.finish(LIMIT).map_err(LabError::file(&log))?;
+    let mut costs = Vec::new();
+    for receiver in receivers {
+        receiver.ask_to_end();
+        costs.push(receiver.finish(STOP_LIMIT).map_err(LabError::file(&log))?.1);
+    }
+    let Some(status) = status else { return Ok(Run::fault("did not end")) };
+    if !status.success() {
+        let output = fs::read_to_string(&log).unwrap_or_default();
+        let errors: Vec<&str> = output.lines().filter(|line| line.starts_with("error")).collect();
+        return Ok(Run::fault(errors.first().copied().unwrap_or("failed")));
+    }
+    for dir in place.dirs()? {
+        for name in &names {
+            if !source.is_at(&dir.join(format!("{name}{SUFFIX}"))) {
+                return Ok(Run::fault("a file differs at a server"));
+            }
+        }
+    }
+    let events = read_events(&events)?;
+    let source_len = source.len as f64;
+    let rates = names.iter().filter_map(|name| task_seconds(&events, name));
+    Ok(Run {
+        wall: sender.wall,
+        transfer: span(&events, |_| true),
+        sender: Some(sender),
+        receivers: costs,
+        datagrams: datagrams(&events),
+        rates: rates.map(|seconds| source_len / seconds).collect(),
+        fault: None,
+    })
+}
+
+fn task_names(tasks: usize) -> Vec<String> {
+    (0..tasks).map(|index| format!("task{index}")).collect()
+}
+
+/// From the first start of a broadcast to the last confirmation, in seconds.
+fn span(events: &[Event], of: impl Fn(&Event) -> bool) -> Option<f64> {
+    let events: Vec<&Event> = events.iter().filter(|event| of(event)).collect();
+    let begin = events
+        .iter()
+        .filter(|event| matches!(event.kind, EventKind::BroadcastStarted { .. }))
+        .map(|event| event.time)
+        .min()?;
+    let end = events
+        .iter()
+        .filter(|event| matches!(event.kind, EventKind::Confirmed { .. }))
+        .map(|event| event.time)
+        .max()?;
+    Some(end.duration_since(begin).as_secs_f64())
+}
+
+fn task_seconds(events: &[Event], task: &str) -> Option<f64> {
+    span(events, |event| event.task.as_deref() == Some(task))
+}
+
+fn datagrams(events: &[Event]) -> Option<f64> {
+    let (mut source, mut all) = (0, 0);
+    for event in events {
+        match event.kind {
+            EventKind::SourceSent { datagrams } => {
+                source += datagrams;
+                all += datagrams;
+            }
+            EventKind::RepairSent { datagrams } => all += datagrams,
+            _ => {}
+        }
+    }
+    (source > 0).then(|| all as f64 / source as f64)
+}
+
+/// Runs the ceiling at `rate` bytes per second; a run that lost anything has a fault.
+///
+/// # Errors
+/// The lab itself fails.
+pub fn blast(
+    place: &Place<'_>,
+    source: &Source,
+    rate: f64,
+    one_by_one: bool,
+) -> Result<Run, LabError> {
+    let here = std::env::current_exe().map_err(LabError::file(Path::new("this program")))?;
+    let receivers = place.start_receivers("ready", |_| {
+        let mut command = Command::new(&here);
+        command.args(["blast-receive", "file"]);
+        command
+    })?;
+    let mut command = Command::new(&here);
+    command.arg("blast-send").arg(&source.path).arg(rate.to_string());
+    if one_by_one {
+        command.arg("--one-by-one");
+    }
+    let log = place.dir.join("client.log");
+    let client = Process::start(&place.arena.client, &mut command, &log)?;
+    let (status, sender) = client.finish(LIMIT).map_err(LabError::file(&log))?;
+    let Some(begin) = status.and_then(|_| last_line(&log)) else {
+        return Ok(Run::fault("the blaster failed"));
+    };
+    let (mut costs, mut end, mut least) = (Vec::new(), begin.at, u64::MAX);
+    for (receiver, dir) in receivers.into_iter().zip(place.dirs()?) {
+        let log = dir.with_extension("log");
+        costs.push(receiver.finish(LIMIT).map_err(LabError::file(&log))?.1);
+        let Some(seen) = last_line(&log) else {
+            return Ok(Run::fault("a receiver of the blaster failed"));
+        };
+        end = end.max(seen.at);
+        least = least.min(seen.bytes);
+    }
+    if least < source.len {
+        let lost = 1.0 - least as f64 / source.len as f64;
+        return Ok(Run::fault(format!("{:.1} % were lost", lost * 100.0)));
+    }
+    Ok(Run {
+        wall: sender.wall,
+        transfer: Some(end - begin.at),
+        sender: Some(sender),
+        receivers: costs,
+        datagrams: Some(1.0),
+        ..Run::default()
+    })
+}
+
+fn last_line(log: &Path) -> Option<Seen> {
+    serde_json::from_str(fs::read_to_string(log).ok()?.lines().last()?).ok()
+}
+
+/// Runs UFTP at `rate` kbit/s, with its receivers named so that it need not wait for others.
+///
+/// # Errors
+/// The lab itself fails.
+pub fn uftp(place: &Place<'_>, source: &Source, rate: u32) -> Result<Run, LabError> {
+    const BUFFER: &str = "104857600";
+    let receivers = place.start_receivers("Loaded", |dir| {
+        let mut command = Command::new("uftpd");
+        command.args(["-d", "-I", "eth0", "-B", BUFFER, "-D"]).arg(dir);
+        command
+    })?;
+    // Its first line comes before it has joined its group.
+    thread::sleep(Duration::from_millis(300));
+    let hosts = (0..receivers.len()).map(|index| server_address(index).to_string());
+    let hosts = hosts.collect::<Vec<_>>().join(",");
+    let mut command = Command::new("uftp");
+    command
+        .args(["-R", &rate.to_string(), "-I", "eth0", "-B", BUFFER, "-b", "1440", "-H", &hosts])
+        .arg(&source.path);
+    let log = place.dir.join("client.log");
+    let client = Process::start(&place.arena.client, &mut command, &log)?;
+    let (status, sender) = client.finish(LIMIT).map_err(LabError::file(&log))?;
+    let costs = end_receivers(receivers, &log)?;
+    if !status.is_some_and(|status| status.success()) {
+        return Ok(Run::fault(if status.is_some() { "failed" } else { "did not end" }));
+    }
+    if !is_everywhere(place, source, source.path.file_name().unwrap_or_default().as_ref())? {
+        return Ok(Run::fault("a file differs at a receiver"));
+    }
+    let output = fs::read_to_string(&log).unwrap_or_default();
+    let elapsed = output.lines().find_map(|line| {
+        line.strip_prefix("Total elapsed time: ")?.split(' ').next()?.parse().ok()
+    });
+    Ok(Run {
+        wall: sender.wall,
+        transfer: elapsed,
+        sender: Some(sender),
+        receivers: costs,
+        ..Run::default()
+    })
+}
+
+/// Runs UDPcast in full duplex.
+///
+/// # Errors
+/// The lab itself fails.
+pub fn udpcast(place: &Place<'_>, source: &Source) -> Result<Run, LabError> {
+    let receivers = place.start_receivers("UDP receiver", |_| {
+        let mut command = Command::new("udp-receiver");
+        command.args(["--file", "file", "--nokbd", "--interface", "eth0", "--rcvbuf", "16m"]);
+        command
+    })?;
+    let mut command = Command::new("udp-sender");
+    command
+        .args(["--full-duplex", "--nokbd", "--interface", "eth0", "--sendbuf", "4m"])
+        .args(["--min-receivers", &receivers.len().to_string(), "--file"])
+        .arg(&source.path);
+    let log = place.dir.join("client.log");
+    let client = Process::start(&place.arena.client, &mut command, &log)?;
+    let (status, sender) = client.finish(LIMIT).map_err(LabError::file(&log))?;
+    let costs = end_receivers(receivers, &log)?;
+    if !status.is_some_and(|status| status.success()) {
+        return Ok(Run::fault(if status.is_some() { "failed" } else { "did not end" }));
+    }
+    if !is_everywhere(place, source, Path::new("file"))? {
+        return Ok(Run::fault("a file differs at a receiver"));
+    }
+    Ok(Run { wall: sender.wall, sender: Some(sender), receivers: costs, ..Run::default() })
+}
+
+fn end_receivers(receivers: Vec<Process>, log: &Path) -> Result<Vec<Cost>, LabError> {
+    // What they have not written yet, they write now.
+    thread::sleep(Duration::from_millis(100));
+    let mut costs = Vec::new();
+    for receiver in receivers {
+        receiver.ask_to_end();
+        costs.push(receiver.finish(STOP_LIMIT).map_err(LabError::file(log))?.1);
+    }
+    Ok(costs)
+}
+
+fn is_everywhere(place: &Place<'_>, source: &Source, name: &Path) -> Result<bool, LabError> {
+    Ok(place.dirs()?.iter().all(|dir| source.is_at(&dir.join(name))))
+}
+
+/// The four scripts in the seed's manner, without its sleep: the style, then the URLs.
+const PYTHON: &str = r#"
+import concurrent.futures, multiprocessing, os, requests, socket, sys, threading
+from urllib.parse import urlsplit
+
+def task(url):
+    data = requests.get(url).content
+    name = os.path.basename(urlsplit(url).path)
+    with open(name, "wb") as file:
+        file.write(data)
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    with open(name, "rb") as file:
+        sock.sendto(file.read(), ("255.255.255.255", 5005))
+
+def joined(kind, urls):
+    started = [kind(target=task, args=(url,)) for url in urls]
+    for one in started:
+        one.start()
+    for one in started:
+        one.join()
+
+if __name__ == "__main__":
+    style, origin, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    urls = [f"{origin}/task{i}-file.bin" for i in range(count)]
+    if style == "mp":
+        joined(multiprocessing.Process, urls)
+    elif style == "mt":
+        joined(threading.Thread, urls)
+    elif style == "mp-async":
+        with multiprocessing.Pool(20) as pool:
+            for result in [pool.apply_async(task, (url,)) for url in urls]:
+                result.get()
+    else:
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            for result in [pool.submit(task, url) for url in urls]:
+                result.result()
+"#;
+
+/// Runs the Python script of a style. Nobody receives, which costs it nothing.
+///
+/// # Errors
+/// The lab itself fails.
+pub fn python(
+    place: &Place<'_>,
+    source: &Source,
+    style: Style,
+    tasks: usize,
+) -> Result<Run, LabError> {
+    let script = place.dir.join("script.py");
+    fs::write(&script, PYTHON).map_err(LabError::file(&script))?;
+    let mut command = Command::new("python3");
+    command
+        .arg(&script)
+        .args([style.to_string(), format!("{}/{}", place.origin, source.len), tasks.to_string()])
+        .current_dir(&place.dir);
+    let log = place.dir.join("client.log");
+    let client = Process::start(&place.arena.client, &mut command, &log)?;
+    let (status, sender) = client.finish(LIMIT).map_err(LabError::file(&log))?;
+    if !status.is_some_and(|status| status.success()) {
+        return Ok(Run::fault(if status.is_some() { "failed" } else { "did not end" }));
+    }
+    Ok(Run { wall: sender.wall, sender: Some(sender), ..Run::default() })
+}
