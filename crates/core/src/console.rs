@@ -1,4 +1,4 @@
-//! From a command line to an exit code: everything that a process shows and returns.
+//! Turns events into what a process shows: the seed's lines, bars, messages, the event file.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -6,239 +6,35 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use clap::{CommandFactory, Parser};
-use futures::channel::oneshot;
 use jiff::Timestamp;
 
-use crate::event::{Event, EventKind, Observer, Progress, Style, TaskVoice};
-use crate::options::{ClientOptions, ColorChoice, ConsoleOptions, ServerOptions};
+use crate::event::{Event, EventKind, Observer, Progress};
+use crate::options::{ColorChoice, ConsoleOptions};
 use crate::progress::Bars;
-use crate::receive::receive;
-use crate::task::TaskConfig;
 use crate::timing;
-use crate::urls::Task;
-use crate::worker::Job;
-
-/// One client run: its tasks, what they have in common, and whom they tell.
-pub struct Run {
-    style: Style,
-    options: ClientOptions,
-    tasks: Vec<Task>,
-    config: Arc<TaskConfig>,
-    console: Arc<Console>,
-    started: Timestamp,
-    results: Mutex<Vec<(String, Option<Duration>)>>,
-}
-
-/// Parses the command line, lets `body` run the tasks in its style, prints the seed's total
-/// and says how it went.
-pub fn run_client(style: Style, body: impl FnOnce(&Run)) -> ExitCode {
-    let options = ClientOptions::parse();
-    if let Some(done) = completions::<ClientOptions>(&options.console, &style.to_string()) {
-        return done;
-    }
-    let tasks = match options.tasks() {
-        Ok(tasks) => tasks,
-        Err(error) => return usage_error(&error),
-    };
-    let console = match Console::new(&options.console) {
-        Ok(console) => Arc::new(console),
-        Err(error) => return usage_error(&error),
-    };
-    let concurrent = match style {
-        Style::Mp | Style::Mt => tasks.len(),
-        Style::MpAsync | Style::MtAsync => tasks.len().min(options.worker_count(style)),
-    };
-    let config = Arc::new(options.task_config(concurrent));
-    let started = Timestamp::now();
-    let results = Mutex::default();
-    let run = Run { style, options, tasks, config, console, started, results };
-    run.tell(EventKind::RunStarted, None);
-    body(&run);
-    run.finish()
-}
-
-impl Run {
-    /// The tasks in the list's order. Asking for the next one queues it and prints the
-    /// seed's `mendownload` line.
-    pub fn tasks(&self) -> impl Iterator<Item = &Task> {
-        self.tasks.iter().inspect(|task| {
-            self.tell(EventKind::TaskQueued { url: task.url.clone() }, Some(&task.name));
-        })
-    }
-
-    /// What all tasks have in common.
-    #[must_use]
-    pub fn config(&self) -> Arc<TaskConfig> {
-        Arc::clone(&self.config)
-    }
-
-    /// Async styles: most workers at once.
-    #[must_use]
-    pub fn worker_count(&self) -> usize {
-        self.options.worker_count(self.style)
-    }
-
-    /// Async styles: a result is given up when its task has not advanced for this long.
-    #[must_use]
-    pub fn timeout(&self) -> Duration {
-        self.options.timeout
-    }
-
-    /// Resolves, to the reason, once `task` has not advanced for the run's timeout; until it
-    /// has started, once no task has. A watching thread ends with the future.
-    pub fn stalled(&self, task: &Task) -> impl Future<Output = String> + Unpin + use<> {
-        let (stalled, future) = oneshot::channel();
-        let (console, name) = (Arc::clone(&self.console), task.name.clone());
-        let timeout = self.options.timeout;
-        let watch = move || {
-            while !stalled.is_canceled() {
-                let idle = console.lock().idle(&name);
-                if let Some(rest) = timeout.checked_sub(idle).filter(|rest| !rest.is_zero()) {
-                    // Short enough for the thread to end soon after the future.
-                    thread::sleep(rest.min(Duration::from_millis(50)));
-                } else {
-                    // The future may be gone by now.
-                    let _ =
-                        stalled.send(format!("given up: no progress for {timeout:?} (--timeout)"));
-                    return;
-                }
-            }
-        };
-        if let Err(error) = thread::Builder::new().name("watch".to_owned()).spawn(watch) {
-            log::warn!("--timeout is not watched: {error}");
-        }
-        Box::pin(async {
-            match future.await {
-                Ok(reason) => reason,
-                Err(oneshot::Canceled) => std::future::pending().await,
-            }
-        })
-    }
-
-    /// What a worker process needs to know of `task`.
-    #[must_use]
-    pub fn job(&self, task: &Task) -> Job {
-        let config = TaskConfig::clone(&self.config);
-        Job { style: self.style, task: task.clone(), config }
-    }
-
-    /// With what `task` tells what happens to it, wherever it runs.
-    #[must_use]
-    pub fn voice(&self, task: &Task) -> TaskVoice {
-        TaskVoice::new(self.style, &task.name, self.observer())
-    }
-
-    /// Whom everything is told.
-    #[must_use]
-    pub fn observer(&self) -> Arc<dyn Observer> {
-        Arc::clone(&self.console) as Arc<dyn Observer>
-    }
-
-    /// Keeps a task's result, in the order of these calls, and tells of a failure.
-    pub fn collect<E: Display>(&self, task: &Task, result: Result<Duration, E>) {
-        let took = match result {
-            Ok(took) => Some(took),
-            Err(error) => {
-                let error = error.to_string();
-                self.tell(EventKind::TaskFailed { error }, Some(&task.name));
-                None
-            }
-        };
-        lock(&self.results).push((task.name.clone(), took));
-    }
-
-    fn tell(&self, kind: EventKind, task: Option<&str>) {
-        let task = task.map(str::to_owned);
-        self.console.event(Event { style: Some(self.style), task, ..Event::now(kind) });
-    }
-
-    fn finish(self) -> ExitCode {
-        let results = std::mem::take(&mut *lock(&self.results));
-        let failed = results.iter().filter(|(_, took)| took.is_none()).count();
-        let seconds = Timestamp::now().duration_since(self.started).as_secs_f64();
-        self.tell(EventKind::RunFinished { seconds, failed }, None);
-        // The two pool scripts print their results under a line of their own
-        // (`multi_process_async.py`, line 28, and `multi_thread_async.py`, line 29).
-        let heading = match self.style {
-            Style::Mp | Style::Mt => None,
-            Style::MpAsync => Some("status TASK"),
-            Style::MtAsync => Some("hasil task yang dijalankan"),
-        };
-        let mut state = self.console.lock();
-        if let Some(heading) = heading {
-            state.line(heading);
-            let results = results.iter().map(|(name, took)| (name.as_str(), *took));
-            state.line(&timing::results_dict(results));
-        }
-        state.finish(failed == 0)
-    }
-}
-
-/// Parses the command line, receives until stopped, and says how it went.
-pub fn run_server() -> ExitCode {
-    let options = ServerOptions::parse();
-    if let Some(done) = completions::<ServerOptions>(&options.console, "server") {
-        return done;
-    }
-    let console = match Console::new(&options.console) {
-        Ok(console) => console,
-        Err(error) => return usage_error(&error),
-    };
-    console.lock().dump = options.dump;
-    let result = receive(&options.receive_config(), &console);
-    let mut state = console.lock();
-    match result {
-        Ok(summary) => {
-            let bytes = bytesize::ByteSize::b(summary.bytes).display().iec();
-            let mut text = format!("{} files received, {bytes}", summary.files);
-            if summary.failed > 0 {
-                text.push_str(&format!(", {} transfers failed", summary.failed));
-            }
-            state.note(&text);
-            state.finish(true)
-        }
-        Err(error) => {
-            state.complain(&error);
-            state.finish(false)
-        }
-    }
-}
-
-fn completions<O: CommandFactory>(options: &ConsoleOptions, name: &str) -> Option<ExitCode> {
-    let shell = options.completions?;
-    clap_complete::generate(shell, &mut O::command(), name, &mut io::stdout());
-    Some(ExitCode::SUCCESS)
-}
-
-fn usage_error(error: &dyn Display) -> ExitCode {
-    eprintln!("error: {error}");
-    ExitCode::from(2)
-}
 
 /// The event file cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("event file {path}: {error}")]
-struct EventFileError {
+pub(crate) struct EventFileError {
     path: PathBuf,
     error: io::Error,
 }
 
 /// Turns events into lines, bars and the event file.
-struct Console(Mutex<State>);
+pub(crate) struct Console(Mutex<State>);
 
-struct State {
+pub(crate) struct State {
     bars: Bars,
     events: Option<(PathBuf, BufWriter<Box<dyn Write + Send>>)>,
     /// Events go to standard output, so nothing else does.
     stdout_taken: bool,
     quiet: bool,
     color: bool,
-    dump: bool,
+    pub(crate) dump: bool,
     run_started: Option<Timestamp>,
     advanced: Instant,
     tasks: HashMap<String, TaskState>,
@@ -259,7 +55,7 @@ impl TaskState {
 }
 
 impl Console {
-    fn new(options: &ConsoleOptions) -> Result<Self, EventFileError> {
+    pub(crate) fn new(options: &ConsoleOptions) -> Result<Self, EventFileError> {
         use std::io::IsTerminal;
         let terminal = io::stderr().is_terminal();
         let bars = Bars::new(terminal && !options.no_progress && !options.quiet);
@@ -298,12 +94,12 @@ impl Console {
         })))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.0)
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A task that panicked is reported as failed; what it told stays told.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -331,7 +127,7 @@ impl State {
     }
 
     /// How long `task` has not advanced; until it has started, how long none has.
-    fn idle(&self, task: &str) -> Duration {
+    pub(crate) fn idle(&self, task: &str) -> Duration {
         let started = self.tasks.get(task).filter(|task| task.started.is_some());
         started.map_or(self.advanced, |task| task.advanced).elapsed()
     }
@@ -465,7 +261,7 @@ impl State {
     }
 
     /// One of the seed's lines.
-    fn line(&mut self, text: &str) {
+    pub(crate) fn line(&mut self, text: &str) {
         self.print(&format!("{text}\n"));
     }
 
@@ -487,13 +283,13 @@ impl State {
     }
 
     /// Something on standard error that is no failure.
-    fn note(&self, text: &str) {
+    pub(crate) fn note(&self, text: &str) {
         if !self.quiet {
             self.print_error(&printable(text));
         }
     }
 
-    fn complain(&self, text: &dyn Display) {
+    pub(crate) fn complain(&self, text: &dyn Display) {
         let (on, off) = if self.color { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
         self.print_error(&format!("{on}error:{off} {}", printable(&text.to_string())));
     }
@@ -503,7 +299,7 @@ impl State {
         let _ = self.bars.suspend(|| writeln!(io::stderr(), "{text}"));
     }
 
-    fn finish(&mut self, success: bool) -> ExitCode {
+    pub(crate) fn finish(&mut self, success: bool) -> ExitCode {
         if let Some(error) = self.output_error.take() {
             self.complain(&error);
             return ExitCode::FAILURE;

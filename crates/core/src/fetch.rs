@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use crate::store::{safe_file_name, temporary_file};
@@ -11,6 +11,9 @@ use crate::store::{safe_file_name, temporary_file};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that sends nothing for this long is given up.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+const BUFFER_LEN: usize = 64 << 10;
+/// A request's head fits; a larger buffer would only cost page faults.
+const REQUEST_LEN: usize = 16 << 10;
 const MAX_REDIRECTS: u32 = 10;
 
 /// A downloaded file.
@@ -59,6 +62,22 @@ pub enum FetchError {
     },
 }
 
+/// One for all tasks of a process.
+static AGENT: LazyLock<ureq::Agent> = LazyLock::new(|| {
+    ureq::Agent::config_builder()
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .timeout_recv_response(Some(STALL_TIMEOUT))
+        .timeout_per_read(Some(STALL_TIMEOUT))
+        .max_redirects(MAX_REDIRECTS)
+        .input_buffer_size(BUFFER_LEN)
+        .output_buffer_size(REQUEST_LEN)
+        // A connection is closed with its task's download, as Python's `requests.get` does it.
+        .max_idle_connections(0)
+        .user_agent(concat!("siar/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .into()
+});
+
 /// Downloads `url` into `dir` under its own name; a file of that name is replaced once the
 /// download is whole. `progress` is told the bytes so far and in all (zero if unknown).
 ///
@@ -69,16 +88,8 @@ pub fn fetch(
     dir: &Path,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Download, FetchError> {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .timeout_connect(Some(CONNECT_TIMEOUT))
-        .timeout_recv_response(Some(STALL_TIMEOUT))
-        .timeout_per_read(Some(STALL_TIMEOUT))
-        .max_redirects(MAX_REDIRECTS)
-        .user_agent(concat!("siar/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .into();
     let http = |error| FetchError::Http { url: url.to_owned(), error: Box::new(error) };
-    let mut response = agent.get(url).call().map_err(http)?;
+    let mut response = AGENT.get(url).call().map_err(http)?;
     let total = response.body().content_length().unwrap_or(0);
     let name = file_name(url);
     let path = dir.join(&name);
@@ -86,7 +97,7 @@ pub fn fetch(
     let mut file = temporary_file(dir).map_err(|error| unwritable(dir, error))?;
 
     let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 64 << 10];
+    let mut buffer = vec![0; BUFFER_LEN];
     let mut bytes = 0;
     let mut body = response.body_mut().as_reader();
     loop {

@@ -4,14 +4,14 @@
 //!
 //! | layer | modules | knows |
 //! |---|---|---|
-//! | face | [`console`], [`options`], [`worker`] | terminals, processes, clap |
+//! | face | [`run`], `console`, `watch`, [`options`], [`worker`] | terminals, processes, clap |
 //! | job | [`task`], [`mod@fetch`], [`broadcast`], [`mod@receive`] | files, HTTP, sockets |
 //! | edge | [`net`], [`store`] | sockets and disks |
 //! | protocol | [`protocol`], [`wire`] | nothing outside: bytes and a clock that it is given |
 //! | data | [`event`], [`urls`], [`timing`], [`progress`] | what happened, and how it is shown |
 
 pub mod broadcast;
-pub mod console;
+mod console;
 pub mod event;
 pub mod fetch;
 pub mod net;
@@ -19,9 +19,11 @@ pub mod options;
 pub mod progress;
 pub mod protocol;
 pub mod receive;
+pub mod run;
 pub mod store;
 pub mod task;
 pub mod timing;
 pub mod urls;
+mod watch;
 pub mod wire;
 pub mod worker;

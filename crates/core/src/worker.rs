@@ -8,6 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
 use serde::{Deserialize, Serialize};
@@ -129,7 +130,7 @@ impl WorkerProcess {
     /// The system has no room for another process, or for its pipes.
     pub fn spawn() -> Result<Self, WorkerError> {
         let start = || -> io::Result<Self> {
-            let stderr = tempfile::tempfile()?;
+            let stderr = File::from(memfd_create("stderr", MFdFlags::MFD_CLOEXEC)?);
             let mut child = Command::new(std::env::current_exe()?)
                 .env(PARENT_VARIABLE, std::process::id().to_string())
                 .stdin(Stdio::piped())

@@ -5,8 +5,8 @@ mod pool;
 use std::process::ExitCode;
 
 use pool::Pool;
-use siar_core::console::{Run, run_client};
 use siar_core::event::Style;
+use siar_core::run::{Run, run_client};
 use siar_core::worker::serve_if_worker;
 
 fn main() -> ExitCode {

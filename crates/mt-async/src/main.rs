@@ -5,8 +5,8 @@ mod pool;
 use std::process::ExitCode;
 
 use pool::ThreadPoolExecutor;
-use siar_core::console::{Run, run_client};
 use siar_core::event::Style;
+use siar_core::run::{Run, run_client};
 use siar_core::task::download_and_broadcast;
 
 fn main() -> ExitCode {

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 use std::thread;
 
-use siar_core::console::{Run, run_client};
 use siar_core::event::Style;
+use siar_core::run::{Run, run_client};
 use siar_core::task::download_and_broadcast;
 use siar_core::worker::panic_message;
 

@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use siar_core::console::run_server;
+use siar_core::run::run_server;
 
 fn main() -> ExitCode {
     run_server()

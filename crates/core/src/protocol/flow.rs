@@ -10,10 +10,13 @@ use std::time::{Duration, Instant};
 const INITIAL_WINDOW: f64 = 32.0;
 const MIN_WINDOW: f64 = 8.0;
 const BATCHES_PER_WINDOW: usize = 8;
+const MIN_BATCH: usize = 16;
 /// What one queued datagram costs a socket buffer, in the kernel's count (`truesize`).
 const QUEUED_DATAGRAM_COST: u32 = 2560;
-/// Longest queue on the way that the window builds up by itself.
-const QUEUE_DELAY: Duration = Duration::from_millis(15);
+/// Longest queue on the way that a window of more than `BUSY_WINDOW` builds up by itself.
+/// Answers may also be late because receivers are busy, which a smaller window makes worse.
+const QUEUE_DELAY: Duration = Duration::from_millis(25);
+const BUSY_WINDOW: f64 = 192.0;
 
 /// Symbols by which the window grows in a round trip after its first cut; the part that is
 /// proportional to it is small enough for transfers to find a fair share.
@@ -95,15 +98,22 @@ impl Flow {
         self.smoothed_round_trip = Some(smoothed);
 
         let acknowledged = trip.acknowledged as f64;
-        if trip.overflowed || trip.took.saturating_sub(min) > QUEUE_DELAY {
+        let is_queue_long = trip.took.saturating_sub(min) > QUEUE_DELAY;
+        if trip.overflowed || (is_queue_long && self.window > BUSY_WINDOW) {
             if trip.acknowledged_total < self.cut_at {
                 return false;
             }
             self.cut_at = trip.sent_total;
             self.slow_start = false;
-            let factor = if trip.overflowed { 0.7 } else { 0.85 };
-            self.window = (self.window * factor).max(MIN_WINDOW);
+            self.window = if trip.overflowed {
+                (self.window * 0.7).max(MIN_WINDOW)
+            } else {
+                (self.window * 0.85).max(BUSY_WINDOW)
+            };
             return true;
+        }
+        if is_queue_long {
+            return false;
         }
         let growth = if self.slow_start {
             acknowledged
@@ -116,7 +126,7 @@ impl Flow {
 
     /// A batch is a small part of the window, so that it is no burst to a short queue.
     pub(super) fn batch_segments(&self) -> usize {
-        (self.window as usize / BATCHES_PER_WINDOW).max(1)
+        (self.window as usize / BATCHES_PER_WINDOW).max(MIN_BATCH)
     }
 
     /// Under a ceiling, a batch lasts 10 ms at most: a long one would come as a burst and be

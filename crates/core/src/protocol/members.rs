@@ -64,7 +64,8 @@ impl Member {
             let sent = (poll.sent - sent_before) as f64;
             let lost = 1.0 - (received / sent).min(1.0);
             let took = now.saturating_duration_since(poll.at);
-            self.path.on_answer(took, lost, sent, window as f64);
+            let queue = self.path.queue(took, poll.is_repeat);
+            self.path.on_answer(queue, lost, sent, window as f64);
             self.counted = (poll.sent, status.received);
         }
         self.status = Some(status);

@@ -15,6 +15,8 @@ const INTERLEAVED_BLOCKS: usize = 8;
 const INTERLEAVED_BLOCKS_UNDER_LOSS: usize = 48;
 /// Smoothed loss from which on it is worth while.
 const LOSSY: f64 = 0.03;
+/// Of the repair symbols themselves, no more than this share is expected to get lost.
+const MAX_EXPECTED_LOSS: f64 = 0.25;
 /// Repair symbols of a block that are made at once.
 const MAX_READY: u16 = 32;
 
@@ -411,6 +413,9 @@ impl Outgoing {
 
 /// Repair symbols to send so that about `deficit` arrive.
 fn repairs_for(deficit: u16, loss: f64) -> u16 {
-    // A further round costs less than a symbol too many for each block.
-    (f64::from(deficit) / (1.0 - loss)).round().min(f64::from(MAX_REPAIR_SYMBOLS) * 2.0) as u16
+    // A further round costs less than a symbol too many for each block, and where loss is
+    // overflow, more repair makes more of it.
+    (f64::from(deficit) / (1.0 - loss.min(MAX_EXPECTED_LOSS)))
+        .round()
+        .min(f64::from(MAX_REPAIR_SYMBOLS) * 2.0) as u16
 }

@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 /// A poll goes out when this part of the window has been sent since the last one.
 const POLLS_PER_WINDOW: u64 = 8;
+/// But not for fewer symbols than these.
+const MIN_SENT: u64 = 32;
+const FIRST_DELAY: Duration = Duration::from_millis(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(25);
 /// So often it is repeated at one interval before that doubles: it may just have been lost.
 const EVEN_RETRIES: u32 = 4;
@@ -18,6 +21,9 @@ pub(super) struct SentPoll {
     pub(super) at: Instant,
     /// Symbols sent before it.
     pub(super) sent: u64,
+    /// An earlier one with nothing sent since got no answer in time: it may have met a full
+    /// queue, and this one not.
+    pub(super) is_repeat: bool,
 }
 
 /// What the slowest receiver's latest answer acknowledges.
@@ -80,11 +86,17 @@ impl Polls {
         sent > self.sent_at_last
     }
 
-    pub(super) fn due_at(&self, sent: u64, window: u64) -> Instant {
+    /// When the next one is due, if `sent` symbols have been sent and `window` more may be on
+    /// the way. `all_sent`: nothing is left to send before it is answered.
+    pub(super) fn due_at(&self, sent: u64, window: u64, all_sent: bool) -> Instant {
         if !self.is_behind(sent) {
             return self.last + self.retry;
         }
-        if sent - self.sent_at_last >= (window / POLLS_PER_WINDOW).max(1) {
+        if all_sent && self.round == 0 {
+            // A small file may be confirmed before anybody is asked.
+            return self.last + FIRST_DELAY;
+        }
+        if all_sent || sent - self.sent_at_last >= (window / POLLS_PER_WINDOW).max(MIN_SENT) {
             return self.last;
         }
         self.last + POLL_INTERVAL
@@ -92,18 +104,19 @@ impl Polls {
 
     /// Counts a poll that goes out now and gives its number.
     pub(super) fn send(&mut self, now: Instant, sent: u64, retry_after: Duration) -> u32 {
-        if self.is_behind(sent) {
-            (self.retry, self.retries) = (retry_after, 0);
-        } else {
+        let is_repeat = !self.is_behind(sent);
+        if is_repeat {
             self.retries += 1;
             if self.retries > EVEN_RETRIES {
                 self.retry = (self.retry * 2).min(MAX_RETRY);
             }
+        } else {
+            (self.retry, self.retries) = (retry_after, 0);
         }
         self.round += 1;
         self.last = now;
         self.sent_at_last = sent;
-        self.remembered.push_back(SentPoll { round: self.round, at: now, sent });
+        self.remembered.push_back(SentPoll { round: self.round, at: now, sent, is_repeat });
         if self.remembered.len() > MAX_REMEMBERED {
             self.remembered.pop_front();
         }

@@ -32,7 +32,7 @@ const IDLE: Duration = Duration::from_secs(30);
 /// Up to this many receivers answer a poll at once (RFC 5401's back-off pays only above).
 const UNSLOTTED_RECEIVERS: usize = 32;
 const SLOT_MICROS_PER_RECEIVER: usize = 20;
-/// An end is said this often: it is not acknowledged.
+/// An end is said this often where datagrams get lost: it is not acknowledged.
 const END_COPIES: u8 = 2;
 
 /// What a [`Sender`] goes by.
@@ -393,6 +393,9 @@ impl Sender {
         };
         if ready || (waited && joined > 0) {
             self.phase = Phase::Transferring;
+            if self.config.servers.is_some() {
+                self.next_announce = self.next_announce.max(now + MAX_ANNOUNCE_INTERVAL);
+            }
             self.polls.restart(now);
             self.members.start(now);
         } else if waited {
@@ -405,7 +408,9 @@ impl Sender {
             return;
         }
         if self.members.receiving().next().is_none() {
-            self.phase = Phase::Ended { copies_left: END_COPIES, reason: EndReason::Finished };
+            let is_lossy = self.outgoing.sent() > self.config.layout.source_symbols();
+            let copies_left = if is_lossy { END_COPIES } else { 1 };
+            self.phase = Phase::Ended { copies_left, reason: EndReason::Finished };
         } else if self.outgoing.is_pass_over() {
             self.start_pass_for_the_rest();
         }
@@ -424,7 +429,7 @@ impl Sender {
     /// When [`Sender::handle_timeout`] or [`Sender::poll_transmit`] has something to do.
     #[must_use]
     pub fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
-        let window = self.members.window();
+        let (window, poll_due_at) = (self.members.window(), self.poll_due_at());
         match &self.phase {
             Phase::Announcing { since, last_join } => {
                 let quiet = last_join
@@ -437,7 +442,7 @@ impl Sender {
                 let times = [
                     Some(self.next_announce),
                     Some(self.next_judgement),
-                    Some(self.polls.due_at(self.outgoing.sent(), self.flow.window())),
+                    Some(poll_due_at),
                     self.flow
                         .paced_until(now)
                         .filter(|_| self.outgoing.has_symbols_to_send(window)),
@@ -483,10 +488,7 @@ impl Sender {
         }
         let (window, sent) = (self.members.window(), self.outgoing.sent());
         let room = self.flow.room(sent - self.polls.acknowledged());
-        // Everything sent or the window full: ask at once, nothing else can go on.
-        let waiting =
-            self.polls.is_behind(sent) && (room == 0 || !self.outgoing.has_symbols_to_send(window));
-        if waiting || now >= self.polls.due_at(sent, self.flow.window()) {
+        if now >= self.poll_due_at() {
             self.poll(now, batch);
             return Ok(true);
         }
@@ -523,12 +525,24 @@ impl Sender {
             }),
         });
         self.announced += 1;
-        if self.announced < EARLY_ANNOUNCES {
+        let is_complete = self.config.servers.is_some_and(|n| self.members.len() >= n);
+        if is_complete {
+            // Only for those that come late.
+            self.next_announce = now + MAX_ANNOUNCE_INTERVAL;
+        } else if self.announced < EARLY_ANNOUNCES {
             self.next_announce = now + EARLY_ANNOUNCE_INTERVAL;
         } else {
             self.next_announce = now + self.announce_interval;
             self.announce_interval = (self.announce_interval * 2).min(MAX_ANNOUNCE_INTERVAL);
         }
+    }
+
+    fn poll_due_at(&mut self) -> Instant {
+        let (window, sent) = (self.members.window(), self.outgoing.sent());
+        let room = self.flow.room(sent - self.polls.acknowledged());
+        // Everything sent or the window full: nothing else can go on.
+        let all_sent = room == 0 || !self.outgoing.has_symbols_to_send(window);
+        self.polls.due_at(sent, self.flow.window(), all_sent)
     }
 
     fn poll(&mut self, now: Instant, batch: &mut TransmitBatch) {

@@ -455,7 +455,21 @@ if __name__ == "__main__":
                 result.result()
 "#;
 
-/// Runs the Python script of a style. Nobody receives, which costs it nothing.
+/// A receiver in the seed's manner, without its prints.
+const PYTHON_SERVER: &str = r#"
+import socket
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.bind(("", 5005))
+print("ready", flush=True)
+count = 1
+while True:
+    data, address = sock.recvfrom(65536)
+    with open("img" + str(count) + ".jpg", "wb") as file:
+        file.write(data)
+    count += 1
+"#;
+
+/// Runs the Python script of a style with its receivers; nobody looks what they have missed.
 ///
 /// # Errors
 /// The lab itself fails.
@@ -465,6 +479,11 @@ pub fn python(
     style: Style,
     tasks: usize,
 ) -> Result<Run, LabError> {
+    let receivers = place.start_receivers("ready", |_| {
+        let mut command = Command::new("python3");
+        command.args(["-c", PYTHON_SERVER]);
+        command
+    })?;
     let script = place.dir.join("script.py");
     fs::write(&script, PYTHON).map_err(LabError::file(&script))?;
     let mut command = Command::new("python3");
@@ -475,8 +494,9 @@ pub fn python(
     let log = place.dir.join("client.log");
     let client = Process::start(&place.arena.client, &mut command, &log)?;
     let (status, sender) = client.finish(LIMIT).map_err(LabError::file(&log))?;
+    let receivers = end_receivers(receivers, &log)?;
     if !status.is_some_and(|status| status.success()) {
         return Ok(Run::fault(if status.is_some() { "failed" } else { "did not end" }));
     }
-    Ok(Run { wall: sender.wall, sender: Some(sender), ..Run::default() })
+    Ok(Run { wall: sender.wall, sender: Some(sender), receivers, ..Run::default() })
 }
