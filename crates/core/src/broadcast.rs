@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::event::{EventKind, Phase, TaskVoice};
 use crate::fetch::Download;
 use crate::net::{BroadcastFile, Broadcaster, Destinations, NetError, drive_sender, send_raw};
-use crate::protocol::{BlockLayout, MAX_BLOCK_SYMBOLS, Outcome, Sender, SenderConfig, SenderEvent};
+use crate::protocol::{
+    BlockLayout, MAX_BLOCK_SYMBOLS, Outcome, Sender, SenderConfig, SenderEvent, SlowReceivers,
+};
 use crate::wire::TransferId;
 
 /// How a file is broadcast.
@@ -29,6 +31,8 @@ pub struct BroadcastConfig {
     pub segmentation: bool,
     /// Most bytes of the file kept in memory for repair.
     pub repair_memory: usize,
+    /// What becomes of a server that is much slower than the others.
+    pub slow: SlowReceivers,
 }
 
 /// Wire format.
@@ -184,6 +188,7 @@ fn broadcast_reliably(
             join_wait: config.join_wait,
             rate: config.rate,
             repair_memory: config.repair_memory,
+            slow: config.slow,
         },
     );
     started(file, transfer.to_string(), voice);
@@ -253,6 +258,10 @@ impl Telling {
             Some(SenderEvent::Confirmed { receiver, server }) => {
                 let server = self.label(server, receiver.0);
                 voice.event(EventKind::Confirmed { server });
+            }
+            Some(SenderEvent::FinishesLater { receiver, server }) => {
+                let server = self.label(server, receiver.0);
+                voice.event(EventKind::FinishesLater { server });
             }
             None => {
                 let now = Instant::now();

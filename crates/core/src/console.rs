@@ -231,6 +231,11 @@ impl State {
                 task.name.clone_from(name);
                 self.line(&format!("broadcast file {name}"));
             }
+            EventKind::FinishesLater { server } => {
+                let name = &task.name;
+                let text = format!("{server} is slow: it gets the rest of {name} later (--slow)");
+                self.note(&text);
+            }
             EventKind::Confirmed { server } => {
                 let line = format!("{server} confirmed {}", task.name);
                 task.servers.push(line);

@@ -95,6 +95,9 @@ pub enum EventKind {
     RepairSent {
         datagrams: u64,
     },
+    FinishesLater {
+        server: String,
+    },
     Confirmed {
         server: String,
     },

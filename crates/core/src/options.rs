@@ -11,6 +11,7 @@ use clap_complete::Shell;
 use crate::broadcast::{BroadcastConfig, Wire};
 use crate::event::Style;
 use crate::net::{Destinations, Interface};
+use crate::protocol::SlowReceivers;
 use crate::receive::{NamingChoice, ReceiveConfig};
 use crate::task::TaskConfig;
 use crate::urls::{self, Task, UrlListError};
@@ -74,6 +75,9 @@ pub struct ClientOptions {
     /// Upper bound on the sending rate, e.g. 100mbit [default: found by feedback]
     #[arg(long, value_parser = rate, env = "SIAR_RATE")]
     pub rate: Option<u64>,
+    /// A server much slower than the others sets the pace, or gets the rest when they are done
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = SlowChoice::Wait, env = "SIAR_SLOW")]
+    pub slow: SlowChoice,
     /// Send datagrams one by one, without UDP segmentation offload [default: where it is refused]
     #[arg(long, env = "SIAR_NO_SEGMENTATION")]
     pub no_segmentation: bool,
@@ -114,6 +118,15 @@ pub enum ColorChoice {
     Always,
     /// Never.
     Never,
+}
+
+/// `--slow`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SlowChoice {
+    /// It sets the pace of all.
+    Wait,
+    /// It is dropped to finish later.
+    Drop,
 }
 
 /// `--wire`.
@@ -207,6 +220,10 @@ impl ClientOptions {
                 join_wait,
                 rate: self.rate.map(|rate| (rate / copies.max(1) as u64).max(1)),
                 segmentation: !self.no_segmentation,
+                slow: match self.slow {
+                    SlowChoice::Wait => SlowReceivers::Wait,
+                    SlowChoice::Drop => SlowReceivers::Drop,
+                },
                 repair_memory: REPAIR_MEMORY / concurrent.max(1),
             },
         }

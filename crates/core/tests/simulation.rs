@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use siar_core::protocol::{
     BlockLayout, Receiver, ReceiverConfig, ReceiverEvent, SendProgress, Sender, SenderConfig,
-    TransmitBatch,
+    SenderEvent, SlowReceivers, TransmitBatch,
 };
 use siar_core::wire::{ReceiverId, TransferId};
 
@@ -21,6 +21,16 @@ struct Faults {
     corrupt: u64,
     /// Datagrams are held back by up to this much, which also reorders them.
     jitter: Duration,
+    /// The link to the first receiver.
+    slow_link: Option<Link>,
+    slow: Option<SlowReceivers>,
+}
+
+/// A link with a queue in front of it.
+#[derive(Debug, Clone, Copy)]
+struct Link {
+    bytes_per_second: u64,
+    queue: Duration,
 }
 
 struct Random(u64);
@@ -57,6 +67,8 @@ struct Node {
 }
 
 struct Outcome {
+    /// When each receiver confirmed.
+    confirmed: Vec<(SocketAddr, Duration)>,
     published: Vec<Option<Vec<u8>>>,
     results: Vec<(SocketAddr, Result<(), String>)>,
     progress: SendProgress,
@@ -99,6 +111,7 @@ fn run_at_rate(
             join_wait: Duration::from_millis(300),
             rate,
             repair_memory: 32 * 1600,
+            slow: faults.slow.unwrap_or(SlowReceivers::Wait),
         },
     );
     let mut nodes: Vec<Node> = (0..receivers)
@@ -121,6 +134,8 @@ fn run_at_rate(
         .collect();
     let mut network: BinaryHeap<InFlight> = BinaryHeap::new();
     let mut sequence = 0u64;
+    let mut link_free = start;
+    let mut confirmed = Vec::new();
     let mut batch = TransmitBatch::default();
 
     for _step in 0..3_000_000 {
@@ -128,12 +143,22 @@ fn run_at_rate(
         while sender.poll_transmit(now, &mut source, 16, &mut batch).unwrap() {
             for datagram in batch.bytes.chunks(batch.segment_len) {
                 for to in 0..nodes.len() {
+                    let mut at = now;
+                    if let (0, Some(link)) = (to, faults.slow_link) {
+                        let start = link_free.max(now);
+                        if start - now > link.queue {
+                            continue;
+                        }
+                        let takes = datagram.len() as f64 / link.bytes_per_second as f64;
+                        link_free = start + Duration::from_secs_f64(takes);
+                        at = link_free;
+                    }
                     transmit(
                         &mut network,
                         &mut random,
                         faults,
                         &mut sequence,
-                        now,
+                        at,
                         to,
                         sender_address,
                         datagram,
@@ -158,9 +183,14 @@ fn run_at_rate(
                 }
             }
         }
-        while sender.poll_event().is_some() {}
+        while let Some(event) = sender.poll_event() {
+            if let SenderEvent::Confirmed { server, .. } = event {
+                confirmed.push((server, now - start));
+            }
+        }
         if sender.is_ended() {
             return Outcome {
+                confirmed,
                 published: nodes.into_iter().map(|node| node.published).collect(),
                 results: sender
                     .outcomes()
@@ -354,6 +384,53 @@ fn memory_full_of_unrepaired_blocks_does_not_wedge_a_late_receiver() {
     }
 }
 
+/// Long or short, a queue is filled but not flooded: most of what is sent arrives.
+#[test]
+fn a_slow_link_is_used_and_not_flooded() {
+    let file = sample(1_000_000);
+    for (queue, limit) in [(50, 1.05), (10, 1.5), (3, 1.6)] {
+        let queue = Duration::from_millis(queue);
+        let link = Link { bytes_per_second: 1_000_000, queue };
+        let faults = Faults { slow_link: Some(link), ..Faults::default() };
+        let outcome = run(&file, 2, faults, 3, BTreeMap::new());
+        assert_delivered(&file, &outcome);
+        let SendProgress { repair_sent, source_total, .. } = outcome.progress;
+        let ratio = 1.0 + repair_sent as f64 / source_total as f64;
+        assert!(ratio < limit, "{queue:?}: {ratio} datagrams per source datagram");
+        // 124 bytes a datagram.
+        assert!(outcome.took < Duration::from_millis(1600), "{queue:?}: {:?}", outcome.took);
+    }
+}
+
+#[test]
+fn a_slow_receiver_holds_up_the_others_only_if_asked_to() {
+    let file = sample(1_000_000);
+    let link = Link { bytes_per_second: 1_000_000, queue: Duration::from_millis(20) };
+    for (slow, limit) in [(SlowReceivers::Wait, 2000), (SlowReceivers::Drop, 600)] {
+        let faults = Faults { slow_link: Some(link), slow: Some(slow), ..Faults::default() };
+        let outcome = run(&file, 3, faults, 3, BTreeMap::new());
+        assert_delivered(&file, &outcome);
+        let fast =
+            outcome.confirmed.iter().filter(|(server, _)| server.ip().to_string() != "10.0.1.0");
+        let last = fast.map(|(_, at)| *at).max().unwrap();
+        assert!(last < Duration::from_millis(limit), "{slow:?}: {last:?}");
+        let is_held_up = last > Duration::from_millis(1000);
+        assert_eq!(is_held_up, slow == SlowReceivers::Wait, "{last:?}");
+    }
+}
+
+/// Both fall out of the pass and come back with different parts of the file.
+#[test]
+fn two_that_stall_under_loss_are_both_served() {
+    let file = sample(2_000_000);
+    let ms = Duration::from_millis;
+    let down = BTreeMap::from([(0, ms(30)..ms(2500)), (1, ms(60)..ms(1900))]);
+    let faults = Faults { loss: 10, ..Faults::default() };
+    let outcome = run_at_rate(Some(15_000_000), &file, 3, faults, 9, down);
+    assert_delivered(&file, &outcome);
+    assert!(outcome.took < Duration::from_secs(10), "{:?}", outcome.took);
+}
+
 /// A forged status must neither make the sender remember blocks that do not exist nor send
 /// what nobody lacks.
 #[test]
@@ -374,6 +451,7 @@ fn an_implausible_status_changes_nothing() {
             join_wait: Duration::from_millis(300),
             rate: None,
             repair_memory: 0,
+            slow: SlowReceivers::Wait,
         },
     );
     let join = Join { receiver, recv_buffer: 1 << 20, window: 100 };
@@ -415,7 +493,8 @@ proptest! {
         seed in any::<u64>(),
     ) {
         let file = sample(len);
-        let faults = Faults { loss, duplicate, corrupt, jitter: Duration::from_micros(jitter) };
+        let jitter = Duration::from_micros(jitter);
+        let faults = Faults { loss, duplicate, corrupt, jitter, ..Faults::default() };
         let outcome = run(&file, receivers, faults, seed, BTreeMap::new());
         // A receiver whose every join was lost is not known to the sender.
         for (server, result) in &outcome.results {

@@ -20,7 +20,7 @@ const BUSY_WINDOW: f64 = 192.0;
 
 /// Symbols by which the window grows in a round trip after its first cut; the part that is
 /// proportional to it is small enough for transfers to find a fair share.
-const GROWTH: f64 = 8.0;
+const GROWTH: f64 = 2.0;
 const PROPORTIONAL_GROWTH: f64 = 1.0 / 64.0;
 const MIN_RETRY: Duration = Duration::from_millis(1);
 const MAX_RETRY: Duration = Duration::from_millis(250);

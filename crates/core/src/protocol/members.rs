@@ -226,6 +226,40 @@ impl Members {
         self.in_pass().map(|member| member.path.loss()).fold(0.0, f64::max)
     }
 
+    /// The one in the pass whose answers take much longer than all others'.
+    pub(super) fn slowest_by_far(&self) -> Option<ReceiverId> {
+        self.first_by_far(|member| member.path.round_trip().as_secs_f64())
+    }
+
+    /// The one in the pass that can hold much fewer blocks than all others.
+    pub(super) fn narrowest_by_far(&self) -> Option<ReceiverId> {
+        self.first_by_far(|member| 1.0 / (f64::from(member.window) + 1.0))
+    }
+
+    fn first_by_far(&self, value: impl Fn(&Member) -> f64) -> Option<ReceiverId> {
+        const FAR: f64 = 4.0;
+        let (mut first, mut second) = ((None, 0.0), 0.0);
+        let in_pass = self.all.iter().filter(|(_, one)| one.in_pass && one.is_receiving());
+        for (id, member) in in_pass {
+            let value = value(member);
+            if value > first.1 {
+                second = first.1;
+                first = (Some(*id), value);
+            } else if value > second {
+                second = value;
+            }
+        }
+        first.0.filter(|_| second > 0.0 && first.1 > second * FAR)
+    }
+
+    /// It is not waited for in the present pass any more.
+    pub(super) fn leave_pass(&mut self, id: ReceiverId) {
+        if let Some(member) = self.all.get_mut(&id) {
+            member.in_pass = false;
+            self.look_again();
+        }
+    }
+
     /// The window was cut.
     pub(super) fn on_cut(&mut self) {
         for member in self.all.values_mut() {

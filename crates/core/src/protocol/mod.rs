@@ -32,4 +32,6 @@ pub use code::{CAUCHY_CODE, CauchyCode, DecodeError, ErasureCode};
 pub use incoming::ReceivedBlock;
 pub use outgoing::BlockSource;
 pub use receiver::{AnnouncedFile, Receiver, ReceiverConfig, ReceiverEvent, TransferKey};
-pub use sender::{Outcome, SendProgress, Sender, SenderConfig, SenderEvent, TransmitBatch};
+pub use sender::{
+    Outcome, SendProgress, Sender, SenderConfig, SenderEvent, SlowReceivers, TransmitBatch,
+};

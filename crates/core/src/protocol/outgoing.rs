@@ -144,6 +144,11 @@ impl Outgoing {
         self.horizon
     }
 
+    /// Whether the blocks on their way are all that receivers can hold.
+    pub(super) fn is_held_up(&self, window: usize) -> bool {
+        self.has_unopened_blocks() && self.outstanding.len() >= window
+    }
+
     /// Whether nothing is left to send and everybody in the pass has all of it.
     pub(super) fn is_pass_over(&self) -> bool {
         !self.has_unopened_blocks() && self.sending.is_empty() && self.outstanding.is_empty()

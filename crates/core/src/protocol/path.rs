@@ -30,6 +30,7 @@ pub(super) enum Queue {
 #[derive(Debug, Default)]
 pub(super) struct Path {
     min_round_trip: Option<Duration>,
+    smoothed_round_trip: Duration,
     longest_queue: Duration,
     loss: f64,
     loss_with_queue: f64,
@@ -43,6 +44,7 @@ impl Path {
     pub(super) fn queue(&mut self, took: Duration, is_repeat: bool) -> Queue {
         let min = self.min_round_trip.map_or(took, |min| min.min(took));
         self.min_round_trip = Some(min);
+        self.smoothed_round_trip = (self.smoothed_round_trip * 7 + took) / 8;
         let queue = took.saturating_sub(min);
         self.longest_queue = (self.longest_queue * 63 / 64).max(queue);
         if is_repeat || queue > NO_QUEUE.max(min).max(self.longest_queue * 3 / 4) {
@@ -67,6 +69,11 @@ impl Path {
             // It may have been full a moment before.
             Queue::Middling => {}
         }
+    }
+
+    /// How long answers take of late.
+    pub(super) fn round_trip(&self) -> Duration {
+        self.smoothed_round_trip
     }
 
     /// Share of symbols lost of late, below 1.

@@ -29,6 +29,8 @@ const STALL: Duration = Duration::from_millis(1000);
 const SILENCE: Duration = Duration::from_secs(6);
 /// A receiver that answers but gets nowhere is given up after this long.
 const IDLE: Duration = Duration::from_secs(30);
+/// A receiver is slow once the others have had to wait for it for so long.
+const SLOW_AFTER: Duration = Duration::from_millis(250);
 /// Up to this many receivers answer a poll at once (RFC 5401's back-off pays only above).
 const UNSLOTTED_RECEIVERS: usize = 32;
 const SLOT_MICROS_PER_RECEIVER: usize = 20;
@@ -54,6 +56,17 @@ pub struct SenderConfig {
     pub rate: Option<u64>,
     /// Most bytes of the file kept in memory for repair, besides what is being sent.
     pub repair_memory: usize,
+    /// What becomes of a receiver that is much slower than the others.
+    pub slow: SlowReceivers,
+}
+
+/// What becomes of a receiver that is much slower than the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum SlowReceivers {
+    /// It sets the pace of all.
+    Wait,
+    /// It gets what it lacks when the others have the file.
+    Drop,
 }
 
 /// Datagrams of equal length, one after the other, as UDP segmentation offload wants them.
@@ -85,6 +98,13 @@ pub enum SenderEvent {
     },
     /// A receiver has the file, verified.
     Confirmed {
+        /// Who.
+        receiver: ReceiverId,
+        /// Where it answers from.
+        server: SocketAddr,
+    },
+    /// A receiver is so slow that the others no longer wait for it; see [`SlowReceivers`].
+    FinishesLater {
         /// Who.
         receiver: ReceiverId,
         /// Where it answers from.
@@ -140,6 +160,8 @@ pub struct Sender {
     announce_interval: Duration,
 
     overflow_signal: bool,
+    /// Who holds up the others, and since when.
+    suspect: Option<(ReceiverId, Instant)>,
     next_judgement: Instant,
     events: VecDeque<SenderEvent>,
 }
@@ -159,6 +181,7 @@ impl Sender {
             next_announce: now,
             announce_interval: FIRST_ANNOUNCE_INTERVAL,
             overflow_signal: false,
+            suspect: None,
             next_judgement: now + STALL,
             events: VecDeque::new(),
         }
@@ -328,6 +351,7 @@ impl Sender {
     fn advance(&mut self, now: Instant) {
         let Some(answered) = self.members.newly_answered() else { return };
         self.outgoing.settle(answered.round, answered.covered);
+        let was_full = self.flow.room(self.outgoing.sent() - self.polls.acknowledged()) == 0;
         let acknowledgement = self.polls.acknowledge(now, answered.round, self.flow.retry_after());
         if let Some(acknowledgement) = acknowledgement.filter(|known| known.symbols > 0) {
             let is_cut = self.flow.on_round_trip(RoundTrip {
@@ -340,6 +364,28 @@ impl Sender {
             if is_cut {
                 self.members.on_cut();
             }
+            if was_full {
+                let slowest = self.members.slowest_by_far();
+                self.suspect(now, slowest);
+            }
+        }
+    }
+
+    /// Everybody had to wait, because of `receiver` if that is known.
+    fn suspect(&mut self, now: Instant, receiver: Option<ReceiverId>) {
+        let before = self.suspect.take();
+        if self.config.slow == SlowReceivers::Wait {
+            return;
+        }
+        let Some(receiver) = receiver else { return };
+        let since =
+            before.filter(|(before, _)| *before == receiver).map_or(now, |(_, since)| since);
+        if now.saturating_duration_since(since) < SLOW_AFTER {
+            self.suspect = Some((receiver, since));
+        } else if let Some(server) = self.members.get(receiver).map(|member| member.address) {
+            self.members.leave_pass(receiver);
+            self.events.push_back(SenderEvent::FinishesLater { receiver, server });
+            self.advance(now);
         }
     }
 
@@ -379,6 +425,10 @@ impl Sender {
             self.members.judge(now, STALL, SILENCE, IDLE);
             self.admit_late(now);
             self.advance(now);
+            if self.outgoing.is_held_up(self.members.window()) {
+                let narrowest = self.members.narrowest_by_far();
+                self.suspect(now, narrowest);
+            }
         }
         self.end_if_done();
     }
