@@ -11,6 +11,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use lab::LabError;
 use lab::bench::blast::{BlastError, Seen};
+use lab::bench::cells::CROWDS;
+use lab::bench::crowd::simulate;
 use lab::bench::summary::{Summary, machine};
 use lab::bench::{BenchConfig, measure, mount_memory};
 use lab::binaries::{Binaries, STYLES};
@@ -288,8 +290,13 @@ fn bench(runs: u16, only: Vec<String>, options: &RunOptions) -> Result<ExitCode,
     mount_memory(&work)?;
     let config = BenchConfig { runs: usize::from(runs), only, out: out.clone() };
     let measured = measure(&config, &binaries, &work)?;
-    let summary = Summary::new(&measured);
+    let mut crowds = Vec::new();
+    for receivers in CROWDS.into_iter().filter(|_| config.only.is_empty()) {
+        crowds.push(simulate(receivers).map_err(LabError::file(Path::new("a simulated crowd")))?);
+    }
+    let summary = Summary::new(&measured, &crowds);
     println!("\n{}\n{}", summary.verdict_table(), summary.cell_table());
+    println!("{}", summary.crowd_table());
     summary.write(&config, &machine(), &out)?;
     println!("results: {}", options.out.join("bench").display());
     Ok(ExitCode::SUCCESS)

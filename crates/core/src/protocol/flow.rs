@@ -16,7 +16,7 @@ const QUEUED_DATAGRAM_COST: u32 = 2560;
 /// Longest queue on the way that a window of more than `BUSY_WINDOW` builds up by itself.
 /// Answers may also be late because receivers are busy, which a smaller window makes worse.
 const QUEUE_DELAY: Duration = Duration::from_millis(25);
-const BUSY_WINDOW: f64 = 192.0;
+const BUSY_WINDOW: f64 = 256.0;
 
 /// Symbols by which the window grows in a round trip after its first cut; the part that is
 /// proportional to it is small enough for transfers to find a fair share.
@@ -51,6 +51,8 @@ pub(super) struct RoundTrip {
     pub(super) acknowledged_total: u64,
     pub(super) sent_total: u64,
     pub(super) took: Duration,
+    /// Whether answers are spread over a slot, so that they say nothing about queues.
+    pub(super) is_spread: bool,
     /// Whether a socket buffer or a path has overflowed.
     pub(super) overflowed: bool,
 }
@@ -98,7 +100,7 @@ impl Flow {
         self.smoothed_round_trip = Some(smoothed);
 
         let acknowledged = trip.acknowledged as f64;
-        let is_queue_long = trip.took.saturating_sub(min) > QUEUE_DELAY;
+        let is_queue_long = !trip.is_spread && trip.took.saturating_sub(min) > QUEUE_DELAY;
         if trip.overflowed || (is_queue_long && self.window > BUSY_WINDOW) {
             if trip.acknowledged_total < self.cut_at {
                 return false;

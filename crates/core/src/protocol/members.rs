@@ -95,6 +95,7 @@ pub(super) struct Members {
     /// `None` when it must be looked for.
     slowest: Option<Slowest>,
     window: Option<usize>,
+    receiving: Option<usize>,
 }
 
 impl Members {
@@ -118,6 +119,7 @@ impl Members {
     fn look_again(&mut self) {
         self.slowest = None;
         self.window = None;
+        self.receiving = None;
     }
 
     /// A word from `id`, if it comes from the address it joined from.
@@ -193,7 +195,17 @@ impl Members {
         self.all.values().filter(|member| member.in_pass && member.is_receiving())
     }
 
-    pub(super) fn receiving(&self) -> impl Iterator<Item = &Member> {
+    /// How many those are that have neither the file nor been given up.
+    pub(super) fn receiving_count(&mut self) -> usize {
+        if let Some(count) = self.receiving {
+            return count;
+        }
+        let count = self.receiving().count();
+        self.receiving = Some(count);
+        count
+    }
+
+    fn receiving(&self) -> impl Iterator<Item = &Member> {
         self.all.values().filter(|member| member.is_receiving())
     }
 

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 /// A poll goes out when this part of the window has been sent since the last one.
 const POLLS_PER_WINDOW: u64 = 8;
-/// But not for fewer symbols than these.
-const MIN_SENT: u64 = 32;
+/// But for fewer symbols than these, when a larger part has been sent.
+const SMALL: u64 = 64;
+const POLLS_PER_SMALL_WINDOW: u64 = 4;
 const FIRST_DELAY: Duration = Duration::from_millis(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(25);
 /// So often it is repeated at one interval before that doubles: it may just have been lost.
@@ -40,6 +41,7 @@ pub(super) struct Polls {
     remembered: VecDeque<SentPoll>,
     round: u32,
     last: Instant,
+    not_before: Instant,
     retry: Duration,
     retries: u32,
     sent_at_last: u64,
@@ -53,6 +55,7 @@ impl Polls {
             remembered: VecDeque::new(),
             round: 0,
             last: now,
+            not_before: now,
             retry: FIRST_RETRY,
             retries: 0,
             sent_at_last: 0,
@@ -89,6 +92,10 @@ impl Polls {
     /// When the next one is due, if `sent` symbols have been sent and `window` more may be on
     /// the way. `all_sent`: nothing is left to send before it is answered.
     pub(super) fn due_at(&self, sent: u64, window: u64, all_sent: bool) -> Instant {
+        self.wanted_at(sent, window, all_sent).max(self.not_before)
+    }
+
+    fn wanted_at(&self, sent: u64, window: u64, all_sent: bool) -> Instant {
         if !self.is_behind(sent) {
             return self.last + self.retry;
         }
@@ -96,14 +103,23 @@ impl Polls {
             // A small file may be confirmed before anybody is asked.
             return self.last + FIRST_DELAY;
         }
-        if all_sent || sent - self.sent_at_last >= (window / POLLS_PER_WINDOW).max(MIN_SENT) {
+        let few = (window / POLLS_PER_SMALL_WINDOW).clamp(1, SMALL);
+        if all_sent || sent - self.sent_at_last >= (window / POLLS_PER_WINDOW).max(few) {
             return self.last;
         }
         self.last + POLL_INTERVAL
     }
 
-    /// Counts a poll that goes out now and gives its number.
-    pub(super) fn send(&mut self, now: Instant, sent: u64, retry_after: Duration) -> u32 {
+    /// Counts a poll that goes out now and gives its number. Its answers are spread over
+    /// `slot`; they all come before the next one.
+    pub(super) fn send(
+        &mut self,
+        now: Instant,
+        sent: u64,
+        retry_after: Duration,
+        slot: Duration,
+    ) -> u32 {
+        self.not_before = now + slot;
         let is_repeat = !self.is_behind(sent);
         if is_repeat {
             self.retries += 1;

@@ -98,6 +98,14 @@ enum State {
     Ended,
 }
 
+/// A poll, and the symbols received before it: an answer that waits for its slot must not
+/// count what came since.
+#[derive(Debug, Clone, Copy)]
+struct Question {
+    poll: Poll,
+    received: u64,
+}
+
 #[derive(Debug)]
 struct Transfer {
     state: State,
@@ -106,7 +114,9 @@ struct Transfer {
     received: u64,
     bytes_in: u64,
     bytes_out: u64,
-    status_due: Option<(Instant, Poll)>,
+    status_due: Option<(Instant, Question)>,
+    /// Whether a poll was answered since the last announcement: the sender knows of it then.
+    is_known: bool,
     /// The last poll, if it was answered with a window that was nearly closed.
     window_closed: Option<Poll>,
 }
@@ -183,13 +193,18 @@ impl Receiver {
         transfer.last_heard = now;
         transfer.bytes_in += bytes.len() as u64;
         match frame.body {
-            Body::Announce(_) => self.reply(key, None),
+            Body::Announce(_) => {
+                if !std::mem::take(&mut transfer.is_known) {
+                    self.reply(key, None);
+                }
+            }
             Body::Symbol(symbol) => self.handle_symbol(now, key, &symbol),
             Body::Poll(poll) => {
                 let slot = now + slot(self.config.id, &poll);
                 // An answer that is due already is not put off.
                 let due = transfer.status_due.map_or(slot, |(due, _)| due.min(slot));
-                transfer.status_due = Some((due, poll));
+                let question = Question { poll, received: transfer.received };
+                transfer.status_due = Some((due, question));
                 if due <= now {
                     self.answer_due_polls(now, key);
                 }
@@ -254,6 +269,7 @@ impl Receiver {
                 bytes_in: 0,
                 bytes_out: 0,
                 status_due: None,
+                is_known: false,
                 window_closed: None,
             },
         );
@@ -333,7 +349,8 @@ impl Receiver {
         // Like TCP's window update: a sender that had to stop need not ask when it may go on.
         let room = self.memory_used <= self.config.block_memory / 2;
         if let Some(poll) = transfer.window_closed.take_if(|_| room || transfer.unwritten == 0) {
-            self.reply(key, Some(poll));
+            let received = transfer.received;
+            self.reply(key, Some(Question { poll, received }));
         }
         self.complete_if_written(key);
     }
@@ -422,14 +439,15 @@ impl Receiver {
 
     fn answer_due_polls(&mut self, now: Instant, key: TransferKey) {
         let Some(transfer) = self.transfers.get_mut(&key) else { return };
-        if let Some((_, poll)) = transfer.status_due.take_if(|(due, _)| *due <= now) {
-            self.reply(key, Some(poll));
+        if let Some((_, question)) = transfer.status_due.take_if(|(due, _)| *due <= now) {
+            transfer.is_known = true;
+            self.reply(key, Some(question));
         }
     }
 
     /// Says where this receiver stands with a transfer, within what it was sent: a receiver
     /// never amplifies.
-    fn reply(&mut self, key: TransferKey, poll: Option<Poll>) {
+    fn reply(&mut self, key: TransferKey, question: Option<Question>) {
         let receiver = self.config.id;
         let active = self.active_transfers().max(1);
         let Some(transfer) = self.transfers.get_mut(&key) else { return };
@@ -440,14 +458,14 @@ impl Receiver {
             let promised = MIN_WINDOW.saturating_sub(unwritten);
             (incoming.open_blocks() + free).max(promised).min(usize::from(u16::MAX)) as u16
         };
-        let body = match (&transfer.state, poll) {
+        let body = match (&transfer.state, question) {
             (State::Offered(_) | State::Ended, _) => return,
             (State::Receiving(incoming), None) => Body::Join(Join {
                 receiver,
                 recv_buffer: self.config.recv_buffer,
                 window: block_room(incoming),
             }),
-            (State::Receiving(incoming), Some(poll)) => {
+            (State::Receiving(incoming), Some(Question { poll, received })) => {
                 let (runs, covered) = incoming.deficits(poll.horizon);
                 let window = block_room(incoming);
                 let nearly_closed = usize::from(window) < NEARLY_CLOSED_WINDOW;
@@ -456,7 +474,7 @@ impl Receiver {
                     receiver,
                     round: poll.round,
                     covered,
-                    received: transfer.received,
+                    received,
                     overflowed: self.overflowed,
                     window,
                     state: ReceiverState::Receiving,
@@ -468,11 +486,11 @@ impl Receiver {
                 recv_buffer: self.config.recv_buffer,
                 window: u16::MAX,
             }),
-            (State::Verifying, Some(poll)) => Body::Status(Status {
+            (State::Verifying, Some(Question { poll, received })) => Body::Status(Status {
                 receiver,
                 round: poll.round,
                 covered: poll.horizon,
-                received: transfer.received,
+                received,
                 overflowed: self.overflowed,
                 window: u16::MAX,
                 state: ReceiverState::Verifying,

@@ -359,6 +359,7 @@ impl Sender {
                 acknowledged_total: self.polls.acknowledged(),
                 sent_total: self.outgoing.sent(),
                 took: acknowledgement.took,
+                is_spread: self.members.receiving_count() > UNSLOTTED_RECEIVERS,
                 overflowed: std::mem::take(&mut self.overflow_signal),
             });
             if is_cut {
@@ -457,7 +458,7 @@ impl Sender {
         if !matches!(self.phase, Phase::Transferring) {
             return;
         }
-        if self.members.receiving().next().is_none() {
+        if self.members.receiving_count() == 0 {
             let is_lossy = self.outgoing.sent() > self.config.layout.source_symbols();
             let copies_left = if is_lossy { END_COPIES } else { 1 };
             self.phase = Phase::Ended { copies_left, reason: EndReason::Finished };
@@ -596,18 +597,16 @@ impl Sender {
     }
 
     fn poll(&mut self, now: Instant, batch: &mut TransmitBatch) {
-        let round = self.polls.send(now, self.outgoing.sent(), self.flow.retry_after());
-        let receivers = self.members.receiving().count();
+        let receivers = self.members.receiving_count();
         let slot_micros =
             if receivers <= UNSLOTTED_RECEIVERS { 0 } else { receivers * SLOT_MICROS_PER_RECEIVER };
+        // Members are bounded, and so is this.
+        let slot_micros = slot_micros as u32;
+        let slot = Duration::from_micros(u64::from(slot_micros));
+        let round = self.polls.send(now, self.outgoing.sent(), self.flow.retry_after(), slot);
         batch.single(&Frame {
             transfer: self.config.transfer,
-            body: Body::Poll(Poll {
-                round,
-                horizon: self.outgoing.horizon(),
-                // Members are bounded, and so is this.
-                slot_micros: slot_micros as u32,
-            }),
+            body: Body::Poll(Poll { round, horizon: self.outgoing.horizon(), slot_micros }),
         });
     }
 }

@@ -28,6 +28,9 @@ pub const TASKS: [usize; 4] = [1, 20, 200, 1000];
 /// How many transfers share the path.
 pub const SHARES: [usize; 3] = [2, 4, 8];
 
+/// How many receivers are simulated.
+pub const CROWDS: [usize; 2] = [1000, 10_000];
+
 /// Which program does what.
 #[derive(Debug, Clone)]
 pub enum Work {

@@ -6,12 +6,14 @@
 //! | [`process`] | processes with what they cost |
 //! | [`programs`], [`blast`] | one run of each program |
 //! | [`cells`] | what is measured |
+//! | [`crowd`] | thousands of receivers, simulated |
 //! | [`summary`], [`chart`] | tables, ratios, pictures |
 
 pub mod arena;
 pub mod blast;
 pub mod cells;
 pub mod chart;
+pub mod crowd;
 pub mod process;
 pub mod programs;
 pub mod summary;

@@ -21,7 +21,7 @@ use crate::gateway::{Content, Gateway};
 use crate::run::read_events;
 
 /// No run takes longer.
-const LIMIT: Duration = Duration::from_secs(100);
+const LIMIT: Duration = Duration::from_secs(60);
 const START_LIMIT: Duration = Duration::from_secs(10);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 

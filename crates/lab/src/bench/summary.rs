@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::arena::SLOW_LINK;
 use super::cells::{LOSSES, RECEIVERS, SHARES, TASKS, UFTP_RATES};
 use super::chart::{Bar, BarChart, Group};
+use super::crowd::Crowd;
 use super::programs::Run;
 use super::{BenchConfig, Measured};
 use crate::LabError;
@@ -58,13 +59,14 @@ pub struct Verdict {
 /// Everything that was measured, for the tables.
 pub struct Summary<'a> {
     measured: &'a [Measured],
+    crowds: &'a [Crowd],
 }
 
 impl<'a> Summary<'a> {
-    /// Looks at the runs of all cells.
+    /// Looks at the runs of all cells, and at the crowds.
     #[must_use]
-    pub fn new(measured: &'a [Measured]) -> Self {
-        Self { measured }
+    pub fn new(measured: &'a [Measured], crowds: &'a [Crowd]) -> Self {
+        Self { measured, crowds }
     }
 
     fn spread(&self, cell: &str, value: impl Fn(&Measured, &Run) -> Option<f64>) -> Option<Spread> {
@@ -231,6 +233,26 @@ impl<'a> Summary<'a> {
         text
     }
 
+    /// The simulated crowds as a Markdown table.
+    #[must_use]
+    pub fn crowd_table(&self) -> String {
+        let mut text =
+            "| simulated receivers, 1 % loss, 4,096 symbols at a gigabit's pace | seconds | \
+             reports | in the busiest tenth of a second, per second | datagrams sent | \
+             per source datagram |\n|---|---|---|---|---|---|\n"
+                .to_owned();
+        for crowd in self.crowds {
+            let Crowd { receivers, seconds, reports, busiest, datagrams, datagrams_per_source } =
+                crowd;
+            let _ = writeln!(
+                text,
+                "| {receivers} | {seconds:.3} | {reports} | {busiest:.0} | {datagrams} | \
+                 {datagrams_per_source:.3} |"
+            );
+        }
+        text
+    }
+
     fn charts(&self) -> Vec<(&'static str, BarChart)> {
         let bar = |series: usize, spread: Option<Spread>| {
             let Spread { median, low, high } = spread?;
@@ -318,6 +340,7 @@ impl<'a> Summary<'a> {
             runs: usize,
             verdicts: Vec<Verdict>,
             cells: Vec<CellRuns<'a>>,
+            crowds: &'a [Crowd],
         }
         let cells = self.measured.iter().map(|measured| CellRuns {
             cell: &measured.cell.name,
@@ -332,6 +355,7 @@ impl<'a> Summary<'a> {
             runs: config.runs,
             verdicts: self.verdicts(),
             cells: cells.collect(),
+            crowds: self.crowds,
         };
         let write = |name: &str, text: &str| {
             let path = out.join(name);
@@ -344,9 +368,10 @@ impl<'a> Summary<'a> {
         write(
             "bench.md",
             &format!(
-                "{date}, {machine}; {runs} interleaved runs of each cell: median (lowest to highest).\n\n{}\n{}",
+                "{date}, {machine}; {runs} interleaved runs of each cell: median (lowest to highest).\n\n{}\n{}\n{}",
                 self.verdict_table(),
-                self.cell_table()
+                self.cell_table(),
+                self.crowd_table()
             ),
         )?;
         for (name, chart) in self.charts() {
