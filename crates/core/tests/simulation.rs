@@ -24,6 +24,8 @@ struct Faults {
     /// The link to the first receiver.
     slow_link: Option<Link>,
     slow: Option<SlowReceivers>,
+    /// The first receiver hears everything but symbols, as behind a link with too small an MTU.
+    no_symbols: bool,
 }
 
 /// A link with a queue in front of it.
@@ -143,6 +145,10 @@ fn run_at_rate(
         while sender.poll_transmit(now, &mut source, 16, &mut batch).unwrap() {
             for datagram in batch.bytes.chunks(batch.segment_len) {
                 for to in 0..nodes.len() {
+                    const SYMBOL: u8 = 3;
+                    if to == 0 && faults.no_symbols && datagram[5] == SYMBOL {
+                        continue;
+                    }
                     let mut at = now;
                     if let (0, Some(link)) = (to, faults.slow_link) {
                         let start = link_free.max(now);
@@ -417,6 +423,20 @@ fn a_slow_receiver_holds_up_the_others_only_if_asked_to() {
         let is_held_up = last > Duration::from_millis(1000);
         assert_eq!(is_held_up, slow == SlowReceivers::Wait, "{last:?}");
     }
+}
+
+/// It is given up, goes on answering, and must not keep the others from their file.
+#[test]
+fn one_that_gets_no_symbols_does_not_wedge_the_others() {
+    let file = sample(2_000_000);
+    let faults = Faults { no_symbols: true, ..Faults::default() };
+    let outcome = run(&file, 3, faults, 3, BTreeMap::new());
+    for published in &outcome.published[1..] {
+        assert!(published.as_deref() == Some(file.as_slice()));
+    }
+    let failed: Vec<_> = outcome.results.iter().filter(|(_, result)| result.is_err()).collect();
+    assert_eq!(failed, [&("10.0.1.0:5005".parse().unwrap(), Err("made no progress".to_owned()))]);
+    assert!(outcome.took < Duration::from_secs(40), "{:?}", outcome.took);
 }
 
 /// Both fall out of the pass and come back with different parts of the file.

@@ -264,6 +264,15 @@ impl Members {
         first.0.filter(|_| second > 0.0 && first.1 > second * FAR)
     }
 
+    /// Whether somebody in the pass besides `id` still needs symbols.
+    pub(super) fn is_another_waiting(&self, id: ReceiverId) -> bool {
+        let others = self.all.iter().filter(|(other, one)| **other != id && one.in_pass);
+        others.map(|(_, one)| one).any(|one| {
+            let state = one.status.as_ref().map(|status| status.state);
+            one.is_receiving() && state != Some(ReceiverState::Verifying)
+        })
+    }
+
     /// It is not waited for in the present pass any more.
     pub(super) fn leave_pass(&mut self, id: ReceiverId) {
         if let Some(member) = self.all.get_mut(&id) {
@@ -324,6 +333,10 @@ impl Members {
             let quiet = now.saturating_duration_since(member.last_heard);
             if quiet >= stall {
                 member.in_pass = false;
+            }
+            if !member.in_pass {
+                // Nobody repairs what it lacks until it has a pass.
+                member.last_progress = now;
             }
             if quiet >= silence {
                 member.standing = Standing::Silent;

@@ -17,8 +17,9 @@ const INTERLEAVED_BLOCKS_UNDER_LOSS: usize = 48;
 const LOSSY: f64 = 0.03;
 /// Of the repair symbols themselves, no more than this share is expected to get lost.
 const MAX_EXPECTED_LOSS: f64 = 0.25;
-/// Repair symbols of a block that are made at once.
+/// Repair symbols of a block that are made at once, and of all blocks about.
 const MAX_READY: u16 = 32;
+const MAX_READY_TOTAL: usize = 2048;
 
 /// Where the sender reads the file.
 pub trait BlockSource {
@@ -102,7 +103,10 @@ pub(super) struct Outgoing {
     next_symbol: BTreeMap<u32, u16>,
     sent: u64,
     source_sent: u64,
+    /// Memory of blocks, to be used again.
     spare: Vec<Vec<u8>>,
+    /// The same for made repair symbols.
+    spare_ready: Vec<Vec<u8>>,
     /// Most bytes of blocks kept until they are settled, and how many those are now.
     max_kept: usize,
     kept: usize,
@@ -124,6 +128,7 @@ impl Outgoing {
             sent: 0,
             source_sent: 0,
             spare: Vec::new(),
+            spare_ready: Vec::new(),
             max_kept,
             kept: 0,
         }
@@ -245,6 +250,10 @@ impl Outgoing {
         let start = outstanding.ready_bytes.len() - (outstanding.ready.len() + 1) * symbol_size;
         out.extend_from_slice(&outstanding.ready_bytes[start..start + symbol_size]);
         self.sent += 1;
+        if outstanding.ready.is_empty() {
+            self.spare_ready.push(std::mem::take(&mut outstanding.ready_bytes));
+            self.spare_ready.truncate(INTERLEAVED_BLOCKS_UNDER_LOSS);
+        }
         outstanding.queued = outstanding.queued.saturating_sub(1);
         if outstanding.queued == 0 {
             outstanding.granted = 0;
@@ -273,7 +282,12 @@ impl Outgoing {
         let symbol_count = source_symbols + MAX_REPAIR_SYMBOLS;
         let next = self.next_symbol.entry(block).or_insert(source_symbols);
         if let Some(outstanding) = self.outstanding.get_mut(&block) {
-            let count = outstanding.queued.min(MAX_READY);
+            let share = (MAX_READY_TOTAL / (self.repairs.len() + 1)).max(1);
+            // Below 32 by then.
+            let count = outstanding.queued.min(share.min(usize::from(MAX_READY)) as u16);
+            if let Some(spare) = self.spare_ready.pop() {
+                outstanding.ready_bytes = spare;
+            }
             // Repair symbols used up: begin again with source symbols.
             outstanding.ready = (0..count).map(|index| (*next + index) % symbol_count).collect();
             *next = (*next + count) % symbol_count;

@@ -25,6 +25,9 @@ const MAX_SYMBOL_SIZE: usize = 8960;
 const MAX_TRANSFERS: usize = 4096;
 /// So many blocks a transfer may always have open: its sender must be able to go on.
 const MIN_WINDOW: usize = 2;
+/// One who answers polls need not answer every announcement as well; but a lost Join would
+/// leave the sender without this receiver's buffer size.
+const JOIN_EVERY: u32 = 4;
 /// A sender with so small a window may have to wait.
 const NEARLY_CLOSED_WINDOW: usize = 16;
 /// Buffers kept for reuse: a fresh one costs a page fault every 4 KiB.
@@ -117,6 +120,7 @@ struct Transfer {
     status_due: Option<(Instant, Question)>,
     /// Whether a poll was answered since the last announcement: the sender knows of it then.
     is_known: bool,
+    announces: u32,
     /// The last poll, if it was answered with a window that was nearly closed.
     window_closed: Option<Poll>,
 }
@@ -194,7 +198,9 @@ impl Receiver {
         transfer.bytes_in += bytes.len() as u64;
         match frame.body {
             Body::Announce(_) => {
-                if !std::mem::take(&mut transfer.is_known) {
+                transfer.announces += 1;
+                let is_known = std::mem::take(&mut transfer.is_known);
+                if !is_known || transfer.announces % JOIN_EVERY == 0 {
                     self.reply(key, None);
                 }
             }
@@ -270,6 +276,7 @@ impl Receiver {
                 bytes_out: 0,
                 status_due: None,
                 is_known: false,
+                announces: 0,
                 window_closed: None,
             },
         );

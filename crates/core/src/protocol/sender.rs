@@ -160,8 +160,9 @@ pub struct Sender {
     announce_interval: Duration,
 
     overflow_signal: bool,
-    /// Who holds up the others, and since when.
-    suspect: Option<(ReceiverId, Instant)>,
+    /// Who holds up the others by late answers or by little memory, and since when.
+    late_suspect: Suspicion,
+    narrow_suspect: Suspicion,
     next_judgement: Instant,
     events: VecDeque<SenderEvent>,
 }
@@ -181,7 +182,8 @@ impl Sender {
             next_announce: now,
             announce_interval: FIRST_ANNOUNCE_INTERVAL,
             overflow_signal: false,
-            suspect: None,
+            late_suspect: None,
+            narrow_suspect: None,
             next_judgement: now + STALL,
             events: VecDeque::new(),
         }
@@ -297,7 +299,9 @@ impl Sender {
         if !self.is_plausible(&status) || !self.admit(now, receiver, from, status.window) {
             return;
         }
-        let Some(member) = self.members.get(receiver) else { return };
+        // One that was given up may go on answering.
+        let member = self.members.get(receiver).filter(|member| member.is_receiving());
+        let Some(member) = member else { return };
         let (window, answered) = (status.window, member.answered_round());
         if status.round > self.polls.round() || status.round < answered {
             return;
@@ -365,25 +369,22 @@ impl Sender {
             if is_cut {
                 self.members.on_cut();
             }
-            if was_full {
-                let slowest = self.members.slowest_by_far();
-                self.suspect(now, slowest);
-            }
+            let slowest = self.members.slowest_by_far().filter(|_| was_full);
+            self.late_suspect = still_suspected(now, self.late_suspect, slowest);
+            self.drop_if_slow(now, self.late_suspect);
         }
     }
 
-    /// Everybody had to wait, because of `receiver` if that is known.
-    fn suspect(&mut self, now: Instant, receiver: Option<ReceiverId>) {
-        let before = self.suspect.take();
-        if self.config.slow == SlowReceivers::Wait {
-            return;
-        }
-        let Some(receiver) = receiver else { return };
-        let since =
-            before.filter(|(before, _)| *before == receiver).map_or(now, |(_, since)| since);
-        if now.saturating_duration_since(since) < SLOW_AFTER {
-            self.suspect = Some((receiver, since));
-        } else if let Some(server) = self.members.get(receiver).map(|member| member.address) {
+    /// Waits no longer for one who has held up others long enough, if that is asked for.
+    fn drop_if_slow(&mut self, now: Instant, suspicion: Suspicion) {
+        let Some((receiver, since)) = suspicion else { return };
+        let is_slow = now.saturating_duration_since(since) >= SLOW_AFTER
+            && self.config.slow == SlowReceivers::Drop
+            && self.members.is_another_waiting(receiver);
+        if let Some(server) = self.members.get(receiver).map(|member| member.address)
+            && is_slow
+        {
+            (self.late_suspect, self.narrow_suspect) = (None, None);
             self.members.leave_pass(receiver);
             self.events.push_back(SenderEvent::FinishesLater { receiver, server });
             self.advance(now);
@@ -426,10 +427,10 @@ impl Sender {
             self.members.judge(now, STALL, SILENCE, IDLE);
             self.admit_late(now);
             self.advance(now);
-            if self.outgoing.is_held_up(self.members.window()) {
-                let narrowest = self.members.narrowest_by_far();
-                self.suspect(now, narrowest);
-            }
+            let is_held_up = self.outgoing.is_held_up(self.members.window());
+            let narrowest = self.members.narrowest_by_far().filter(|_| is_held_up);
+            self.narrow_suspect = still_suspected(now, self.narrow_suspect, narrowest);
+            self.drop_if_slow(now, self.narrow_suspect);
         }
         self.end_if_done();
     }
@@ -609,6 +610,15 @@ impl Sender {
             body: Body::Poll(Poll { round, horizon: self.outgoing.horizon(), slot_micros }),
         });
     }
+}
+
+/// Who is suspected of holding up the others, and since when without a break.
+type Suspicion = Option<(ReceiverId, Instant)>;
+
+fn still_suspected(now: Instant, before: Suspicion, receiver: Option<ReceiverId>) -> Suspicion {
+    let receiver = receiver?;
+    let since = before.filter(|(before, _)| *before == receiver).map_or(now, |(_, since)| since);
+    Some((receiver, since))
 }
 
 /// Text from the network, fit for a terminal.

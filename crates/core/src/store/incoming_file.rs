@@ -83,9 +83,8 @@ pub struct IncomingFile {
     file: NamedTempFile,
     hasher: Box<blake3::Hasher>,
     hashed: u64,
-    /// By offset.
     ahead: AheadPieces,
-    spare: Vec<Vec<u8>>,
+    buffer: Vec<u8>,
 }
 
 impl IncomingFile {
@@ -107,7 +106,7 @@ impl IncomingFile {
             hasher: Box::default(),
             hashed: 0,
             ahead: AheadPieces::default(),
-            spare: Vec::new(),
+            buffer: Vec::new(),
         })
     }
 
@@ -118,46 +117,28 @@ impl IncomingFile {
     pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
         self.file.as_file().write_all_at(bytes, offset).map_err(|error| self.io_error(error))?;
         if offset != self.hashed {
-            let piece = self.keep(bytes).map_or(Ahead::Written(bytes.len()), Ahead::Kept);
-            self.ahead.0.insert(offset, piece);
+            self.ahead.insert(offset, bytes);
             return Ok(());
         }
         self.hasher.update(bytes);
         self.hashed += bytes.len() as u64;
-        while let Some(piece) = self.ahead.0.remove(&self.hashed) {
-            let piece = match piece {
+        while let Some(piece) = self.ahead.pieces.remove(&self.hashed) {
+            match piece {
                 Ahead::Kept(piece) => {
-                    KEPT.fetch_sub(piece.len(), Ordering::Relaxed);
-                    piece
+                    self.hasher.update(&piece);
+                    self.hashed += piece.len() as u64;
+                    self.ahead.spare.push(piece);
                 }
-                Ahead::Written(len) => self.read_back(len)?,
-            };
-            self.hasher.update(&piece);
-            self.hashed += piece.len() as u64;
-            self.spare.push(piece);
+                Ahead::Written(len) => {
+                    self.buffer.resize(len, 0);
+                    let read = self.file.as_file().read_exact_at(&mut self.buffer, self.hashed);
+                    read.map_err(|error| self.io_error(error))?;
+                    self.hasher.update(&self.buffer);
+                    self.hashed += len as u64;
+                }
+            }
         }
         Ok(())
-    }
-
-    /// A copy for the hasher, if there is memory for it.
-    fn keep(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
-        let before = KEPT.fetch_add(bytes.len(), Ordering::Relaxed);
-        if before + bytes.len() > MAX_KEPT {
-            KEPT.fetch_sub(bytes.len(), Ordering::Relaxed);
-            return None;
-        }
-        let mut piece = self.spare.pop().unwrap_or_default();
-        piece.clear();
-        piece.extend_from_slice(bytes);
-        Some(piece)
-    }
-
-    fn read_back(&mut self, len: usize) -> Result<Vec<u8>, StoreError> {
-        let mut piece = self.spare.pop().unwrap_or_default();
-        piece.resize(len, 0);
-        let read = self.file.as_file().read_exact_at(&mut piece, self.hashed);
-        read.map_err(|error| self.io_error(error))?;
-        Ok(piece)
     }
 
     /// Verifies the file and gives it its final name: `name` made safe, or a number if it is
@@ -237,17 +218,46 @@ impl IncomingFile {
     }
 }
 
-/// What is kept in memory for a file that is given up is given back.
+/// The pieces of one file that wait to be hashed.
 #[derive(Debug, Default)]
-struct AheadPieces(BTreeMap<u64, Ahead>);
+struct AheadPieces {
+    /// By offset.
+    pieces: BTreeMap<u64, Ahead>,
+    /// Memory of pieces that have been hashed.
+    spare: Vec<Vec<u8>>,
+    /// This file's part of `KEPT`: its pieces and its spare memory.
+    reserved: usize,
+}
+
+impl AheadPieces {
+    /// Keeps a copy of what was written at `offset`, if there is memory for it.
+    fn insert(&mut self, offset: u64, bytes: &[u8]) {
+        let piece = self.spare.pop().or_else(|| self.reserve(bytes.len()));
+        let piece = match piece {
+            Some(mut piece) => {
+                piece.clear();
+                piece.extend_from_slice(bytes);
+                Ahead::Kept(piece)
+            }
+            None => Ahead::Written(bytes.len()),
+        };
+        self.pieces.insert(offset, piece);
+    }
+
+    fn reserve(&mut self, len: usize) -> Option<Vec<u8>> {
+        let before = KEPT.fetch_add(len, Ordering::Relaxed);
+        if before + len > MAX_KEPT {
+            KEPT.fetch_sub(len, Ordering::Relaxed);
+            return None;
+        }
+        self.reserved += len;
+        Some(Vec::with_capacity(len))
+    }
+}
 
 impl Drop for AheadPieces {
     fn drop(&mut self) {
-        for piece in self.0.values() {
-            if let Ahead::Kept(piece) = piece {
-                KEPT.fetch_sub(piece.len(), Ordering::Relaxed);
-            }
-        }
+        KEPT.fetch_sub(self.reserved, Ordering::Relaxed);
     }
 }
 

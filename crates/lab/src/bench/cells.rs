@@ -58,6 +58,17 @@ pub enum Work {
 }
 
 impl Work {
+    /// What has to be installed for it.
+    #[must_use]
+    pub fn program(&self) -> &'static str {
+        match self {
+            Self::Siar(_) | Self::Blast { .. } => "siar",
+            Self::Uftp { .. } => "uftp",
+            Self::Udpcast => "udpcast",
+            Self::Python { .. } => "python3 with requests",
+        }
+    }
+
     /// Whether its programs are there. Peers are optional.
     #[must_use]
     pub fn is_installed(&self) -> bool {

@@ -18,7 +18,7 @@ pub mod process;
 pub mod programs;
 pub mod summary;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -60,27 +60,18 @@ pub struct Measured {
 /// The kernel does not permit it.
 pub fn mount_memory(dir: &Path) -> Result<(), LabError> {
     fs::create_dir_all(dir).map_err(LabError::file(dir))?;
+    let refused = |error: nix::errno::Errno| LabError::Namespace(error.into());
     let no_path: Option<&str> = None;
-    let mounted = unshare(CloneFlags::CLONE_NEWNS)
-        .and_then(|()| {
-            let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-            mount(no_path, "/", no_path, flags, no_path)
-        })
-        .and_then(|()| mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::empty(), no_path))
-        .and_then(|()| {
-            // Peers ask the resolver for the names of their peers, and would wait for it.
-            let hosts = dir.join("hosts");
-            let names = (0..100).map(|index| {
-                let address = arena::server_address(index);
-                format!("{address} server{index}\n")
-            });
-            let text: String =
-                ["192.168.122.103 client\n".to_owned()].into_iter().chain(names).collect();
-            fs::write(&hosts, text)
-                .map_err(|error| nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
-            mount(Some(&hosts), "/etc/hosts", no_path, MsFlags::MS_BIND, no_path)
-        });
-    mounted.map_err(|error| LabError::Namespace(error.into()))
+    unshare(CloneFlags::CLONE_NEWNS).map_err(refused)?;
+    mount(no_path, "/", no_path, MsFlags::MS_REC | MsFlags::MS_PRIVATE, no_path)
+        .map_err(refused)?;
+    mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::empty(), no_path).map_err(refused)?;
+    // Peers ask the resolver for the names of their peers, and would wait for it.
+    let hosts = dir.join("hosts");
+    let servers = (0..100).map(|index| (arena::server_address(index), format!("server{index}")));
+    let lines = servers.map(|(address, name)| format!("{address} {name}\n"));
+    fs::write(&hosts, lines.collect::<String>()).map_err(LabError::file(&hosts))?;
+    mount(Some(&hosts), "/etc/hosts", no_path, MsFlags::MS_BIND, no_path).map_err(refused)
 }
 
 /// Measures all cells in the folder `work`, their runs interleaved.
@@ -95,11 +86,14 @@ pub fn measure(
     let wanted = |cell: &Cell| {
         config.only.is_empty() || config.only.iter().any(|part| cell.name.contains(part.as_str()))
     };
-    let mut measured: Vec<Measured> = cells()
-        .into_iter()
-        .filter(|cell| wanted(cell) && cell.work.is_installed())
-        .map(|cell| Measured { cell, runs: Vec::new() })
-        .collect();
+    let (present, absent): (Vec<Cell>, Vec<Cell>) =
+        cells().into_iter().filter(wanted).partition(|cell| cell.work.is_installed());
+    let peers: BTreeSet<&str> = absent.iter().map(|cell| cell.work.program()).collect();
+    for peer in peers {
+        println!("left out: {peer} is not installed");
+    }
+    let mut measured: Vec<Measured> =
+        present.into_iter().map(|cell| Measured { cell, runs: Vec::new() }).collect();
     let mut bench = Bench {
         arenas: BTreeMap::new(),
         sources: BTreeMap::new(),
