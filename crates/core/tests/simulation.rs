@@ -436,6 +436,9 @@ fn one_that_gets_no_symbols_does_not_wedge_the_others() {
     }
     let failed: Vec<_> = outcome.results.iter().filter(|(_, result)| result.is_err()).collect();
     assert_eq!(failed, [&("10.0.1.0:5005".parse().unwrap(), Err("made no progress".to_owned()))]);
+    // Once it is given up, its answers ask for nothing.
+    let SendProgress { repair_sent, source_total, .. } = outcome.progress;
+    assert!(repair_sent < source_total, "{repair_sent} repair symbols");
     assert!(outcome.took < Duration::from_secs(40), "{:?}", outcome.took);
 }
 
