@@ -7,7 +7,7 @@
 //! | [`samples`], [`gateway`] | the four files, and the HTTP server that offers them |
 //! | [`binaries`] | the clients and the server, built by cargo |
 //! | [`overhead`] | what one small file costs, beside Python |
-//! | [`bench`] | Siar beside its ceiling and its peers |
+//! | [`mod@bench`] | Siar beside its ceiling and its peers |
 //! | [`run`] | the main job: four styles, two servers, every byte compared |
 
 pub mod bench;

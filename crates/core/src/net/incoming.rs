@@ -6,23 +6,17 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::poll::PollFlags;
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::socket::wait;
+use super::moderation::Moderation;
 use super::{Interface, NetError};
 
 /// Asked for; what the kernel gives is [`ReceiveSocket::recv_buffer`].
 const RECEIVE_BUFFER: usize = 16 << 20;
-/// So many waits shorter than this in a row mean a stream whose every datagram would cost a
-/// change of context; a pause then lets some gather, as a network card's interrupt moderation
-/// does.
-const SHORT_WAIT: Duration = Duration::from_micros(100);
-const SHORT_WAITS: u32 = 4;
-const GATHERING_PAUSE: Duration = Duration::from_micros(200);
 /// A buffer takes the longest datagram, or a train of shorter ones that the kernel joined.
 const BUFFER_LEN: usize = 1 << 16;
 
@@ -87,7 +81,7 @@ pub struct ReceiveSocket {
     inode: String,
     woken: UnixStream,
     waker: UnixStream,
-    short_waits: u32,
+    moderation: Moderation,
 }
 
 impl ReceiveSocket {
@@ -126,7 +120,7 @@ impl ReceiveSocket {
         woken.set_nonblocking(true)?;
         let inode = File::from(socket.as_fd().try_clone_to_owned()?).metadata()?.ino().to_string();
         let buffers = vec![0; BUFFER_LEN * BATCH_SIZE];
-        Ok(Self { socket, state, buffers, inode, woken, waker, short_waits: 0 })
+        Ok(Self { socket, state, buffers, inode, woken, waker, moderation: Moderation::default() })
     }
 
     /// The address that is really bound.
@@ -160,13 +154,7 @@ impl ReceiveSocket {
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let descriptors =
             [(self.socket.as_fd(), PollFlags::POLLIN), (self.woken.as_fd(), PollFlags::POLLIN)];
-        if self.short_waits >= SHORT_WAITS && timeout.is_none_or(|left| left > GATHERING_PAUSE) {
-            std::thread::sleep(GATHERING_PAUSE);
-        }
-        let started = Instant::now();
-        wait(&descriptors, timeout)?;
-        let is_short = started.elapsed() < SHORT_WAIT;
-        self.short_waits = if is_short { self.short_waits + 1 } else { 0 };
+        self.moderation.wait(&descriptors, timeout)?;
         while self.woken.read(&mut [0; 64]).is_ok_and(|read| read == 64) {}
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 mod incoming;
 mod interface;
+mod moderation;
 mod outgoing;
 mod raw;
 mod socket;

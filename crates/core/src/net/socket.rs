@@ -12,6 +12,7 @@ use nix::sys::time::TimeSpec;
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::moderation::Moderation;
 use super::train::{Kernel, Train, TrainSender};
 use super::{Interface, NetError};
 use crate::protocol::TransmitBatch;
@@ -67,6 +68,7 @@ pub struct Broadcaster {
     sender: TrainSender<UdpSocket>,
     destinations: Vec<SocketAddr>,
     receive_buffer: Vec<u8>,
+    moderation: Moderation,
 }
 
 #[derive(Debug)]
@@ -92,6 +94,7 @@ impl Broadcaster {
             sender: TrainSender::new(UdpSocket { socket, state, headers }, segmentation),
             destinations: destinations.sockets().collect(),
             receive_buffer: vec![0; 1 << 16],
+            moderation: Moderation::default(),
         })
     }
 
@@ -130,9 +133,9 @@ impl Broadcaster {
     ///
     /// # Errors
     /// The socket cannot be waited for.
-    pub fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
+    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let socket = &self.sender.kernel().socket;
-        wait(&[(socket.as_fd(), PollFlags::POLLIN)], timeout).map(|_| ())
+        self.moderation.wait(&[(socket.as_fd(), PollFlags::POLLIN)], timeout)
     }
 
     /// Hands every answer that is there to `handle`, with its sender's address.

@@ -1,6 +1,6 @@
 //! The ceiling: the same bytes by the same system calls and with the same work on them, but
 //! without any protocol. A sender that was given a rate sends; receivers append what comes to
-//! a file and hash it. Run as processes of their own by [`super::run`].
+//! a file and hash it. Run as processes of their own by [`super::programs::blast`].
 
 use std::fs::File;
 use std::io::{self, Read, Write};

@@ -5,7 +5,7 @@
 //! | [`arena`] | a switch with a client, servers, and their faults |
 //! | [`process`] | processes with what they cost |
 //! | [`programs`], [`blast`] | one run of each program |
-//! | [`cells`] | what is measured |
+//! | [`mod@cells`] | what is measured |
 //! | [`crowd`] | thousands of receivers, simulated |
 //! | [`summary`], [`chart`] | tables, ratios, pictures |
 

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -354,8 +354,8 @@ pub fn uftp(place: &Place<'_>, source: &Source, rate: u32) -> Result<Run, LabErr
     let client = Process::start(&place.arena.client, &mut command, &log)?;
     let (status, sender) = client.finish(LIMIT).map_err(LabError::file(&log))?;
     let costs = end_receivers(receivers, &log)?;
-    if !status.is_some_and(|status| status.success()) {
-        return Ok(Run::fault(if status.is_some() { "failed" } else { "did not end" }));
+    if let Some(fault) = fault(status) {
+        return Ok(Run::fault(fault));
     }
     if !is_everywhere(place, source, source.path.file_name().unwrap_or_default().as_ref())? {
         return Ok(Run::fault("a file differs at a receiver"));
@@ -392,13 +392,21 @@ pub fn udpcast(place: &Place<'_>, source: &Source) -> Result<Run, LabError> {
     let client = Process::start(&place.arena.client, &mut command, &log)?;
     let (status, sender) = client.finish(LIMIT).map_err(LabError::file(&log))?;
     let costs = end_receivers(receivers, &log)?;
-    if !status.is_some_and(|status| status.success()) {
-        return Ok(Run::fault(if status.is_some() { "failed" } else { "did not end" }));
+    if let Some(fault) = fault(status) {
+        return Ok(Run::fault(fault));
     }
     if !is_everywhere(place, source, Path::new("file"))? {
         return Ok(Run::fault("a file differs at a receiver"));
     }
     Ok(Run { wall: sender.wall, sender: Some(sender), receivers: costs, ..Run::default() })
+}
+
+fn fault(status: Option<ExitStatus>) -> Option<&'static str> {
+    match status {
+        None => Some("did not end"),
+        Some(status) if !status.success() => Some("failed"),
+        Some(_) => None,
+    }
 }
 
 fn end_receivers(receivers: Vec<Process>, log: &Path) -> Result<Vec<Cost>, LabError> {
@@ -495,8 +503,8 @@ pub fn python(
     let client = Process::start(&place.arena.client, &mut command, &log)?;
     let (status, sender) = client.finish(LIMIT).map_err(LabError::file(&log))?;
     let receivers = end_receivers(receivers, &log)?;
-    if !status.is_some_and(|status| status.success()) {
-        return Ok(Run::fault(if status.is_some() { "failed" } else { "did not end" }));
+    if let Some(fault) = fault(status) {
+        return Ok(Run::fault(fault));
     }
     Ok(Run { wall: sender.wall, sender: Some(sender), receivers, ..Run::default() })
 }
