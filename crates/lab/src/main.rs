@@ -138,7 +138,7 @@ fn run(options: &RunOptions) -> Result<ExitCode, LabError> {
     let network = if options.loopback { Network::Loopback } else { network_or_loopback()? };
     if options.loss > 0 {
         for server in lab::network::SERVERS {
-            drop_datagrams(&network, server, options.loss)?;
+            network.drop_datagrams(server, options.loss)?;
         }
     }
     fs::create_dir_all(&options.out).map_err(LabError::file(&options.out))?;
@@ -181,20 +181,6 @@ fn network_or_loopback() -> Result<Network, LabError> {
         }
         other => other,
     }
-}
-
-fn drop_datagrams(network: &Network, node: Node, percent: u8) -> Result<(), LabError> {
-    network.set_up(node, "nft", "add table ip lab")?;
-    network.set_up(
-        node,
-        "nft",
-        "add chain ip lab input { type filter hook input priority 0 ; policy accept ; }",
-    )?;
-    network.set_up(
-        node,
-        "nft",
-        &format!("add rule ip lab input meta l4proto udp numgen random mod 100 < {percent} drop"),
-    )
 }
 
 fn find(node: &str) -> Result<Node, LabError> {
@@ -288,7 +274,7 @@ fn bench(runs: u16, only: Vec<String>, options: &RunOptions) -> Result<ExitCode,
     let work = out.join("work");
     become_lab_root().map_err(LabError::Namespace)?;
     mount_memory(&work)?;
-    let config = BenchConfig { runs: usize::from(runs), only, out: out.clone() };
+    let config = BenchConfig { runs: usize::from(runs), only };
     let measured = measure(&config, &binaries, &work)?;
     let mut crowds = Vec::new();
     for receivers in CROWDS.into_iter().filter(|_| config.only.is_empty()) {

@@ -133,16 +133,25 @@ impl Network {
         }
     }
 
-    /// Runs a program of the system on a node, to set it up.
+    /// Makes a node lose this many per cent of the packets that reach it; not on loopback.
     ///
     /// # Errors
-    /// It is not installed, or fails.
-    pub fn set_up(&self, node: Node, program: &str, arguments: &str) -> Result<(), LabError> {
-        match self.namespace(node) {
-            Some(namespace) => call(namespace, program, arguments),
-            None => Ok(()),
-        }
+    /// `nft` is not installed, or fails.
+    pub fn drop_datagrams(&self, node: Node, percent: u8) -> Result<(), LabError> {
+        self.namespace(node).map_or(Ok(()), |namespace| drop_datagrams(namespace, percent))
     }
+}
+
+/// Makes a namespace lose this many per cent of the UDP packets that reach it.
+pub(crate) fn drop_datagrams(namespace: &Namespace, percent: u8) -> Result<(), LabError> {
+    for command in [
+        "add table ip lab",
+        "add chain ip lab input { type filter hook input priority 0 ; policy accept ; }",
+        &format!("add rule ip lab input meta l4proto udp numgen random mod 100 < {percent} drop"),
+    ] {
+        call(namespace, "nft", command)?;
+    }
+    Ok(())
 }
 
 const LOOPBACK_BROADCAST: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 255);

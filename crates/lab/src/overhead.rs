@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::LabError;
+use crate::bench::cells::has_python_requests;
 use crate::binaries::{Binaries, STYLES};
 use crate::network::{CLIENT, Network, SERVERS};
 use crate::run::RunningServer;
@@ -68,9 +69,7 @@ pub fn measure(
             commands.push((format!("{style} {}", waiting.join(" ")), command));
         }
     }
-    let mut probe = Command::new("python3");
-    probe.args(["-c", "import requests"]).stdout(Stdio::null()).stderr(Stdio::null());
-    if probe.status().is_ok_and(|status| status.success()) {
+    if has_python_requests() {
         let mut command = Command::new("python3");
         command.args(["-c", PYTHON, url, &target]);
         commands.push((PYTHON_LABEL.to_owned(), command));

@@ -113,15 +113,8 @@ impl Lab {
     }
 
     fn lose(&self, percent: u8) {
-        let chain =
-            "add chain ip lab input { type filter hook input priority 0 ; policy accept ; }";
-        let rule = format!(
-            "add rule ip lab input meta l4proto udp numgen random mod 100 < {percent} drop"
-        );
         for node in SERVERS {
-            for command in ["add table ip lab", chain, &rule] {
-                self.network.set_up(node, "nft", command).unwrap();
-            }
+            self.network.drop_datagrams(node, percent).unwrap();
         }
     }
 

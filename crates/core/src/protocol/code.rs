@@ -47,17 +47,20 @@ fn point(repair: u16) -> u8 {
     128 + repair as u8
 }
 
+/// The coefficients of a block's source symbols in one repair symbol.
+fn coefficients(repair: u16, symbols: usize) -> impl Iterator<Item = u8> {
+    // A block has at most 128 symbols.
+    (0..symbols as u8).map(move |index| inverse(point(repair) ^ index))
+}
+
 impl ErasureCode for CauchyCode {
     fn encode(&self, source: &[u8], symbol_size: usize, repairs: &[u16], out: &mut Vec<u8>) {
-        // A block has at most 128 symbols.
-        let symbols = (source.len() / symbol_size) as u8;
-        let coefficients: Vec<u8> = repairs
-            .iter()
-            .flat_map(|&repair| (0..symbols).map(move |index| inverse(point(repair) ^ index)))
-            .collect();
+        let symbols = source.len() / symbol_size;
+        let factors: Vec<u8> =
+            repairs.iter().flat_map(|&repair| coefficients(repair, symbols)).collect();
         let start = out.len();
         out.resize(start + repairs.len() * symbol_size, 0);
-        add_combinations(&mut out[start..], source, symbol_size, &coefficients);
+        add_combinations(&mut out[start..], source, symbol_size, &factors);
     }
 
     fn decode(
@@ -73,17 +76,16 @@ impl ErasureCode for CauchyCode {
         // What is left of each repair symbol once the known source symbols are taken out.
         let mut syndromes = Vec::with_capacity(repairs.len() * symbol_size);
         let symbols = source.len() / symbol_size;
-        let mut coefficients = Vec::with_capacity(repairs.len() * symbols);
+        let mut factors = Vec::with_capacity(repairs.len() * symbols);
         for (repair, bytes) in repairs {
             syndromes.extend_from_slice(bytes);
-            let start = coefficients.len();
-            // A block has at most 128 symbols.
-            coefficients.extend((0..symbols as u8).map(|index| inverse(point(*repair) ^ index)));
+            let start = factors.len();
+            factors.extend(coefficients(*repair, symbols));
             for &index in lost {
-                coefficients[start + usize::from(index)] = 0;
+                factors[start + usize::from(index)] = 0;
             }
         }
-        add_combinations(&mut syndromes, source, symbol_size, &coefficients);
+        add_combinations(&mut syndromes, source, symbol_size, &factors);
         let mut solved = vec![0; lost.len() * symbol_size];
         add_combinations(&mut solved, &syndromes, symbol_size, &solution);
         for (&index, bytes) in lost.iter().zip(solved.chunks_exact(symbol_size)) {

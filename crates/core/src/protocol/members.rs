@@ -41,6 +41,11 @@ impl Member {
         self.standing == Standing::Receiving
     }
 
+    /// Whether the sender waits for it in the present pass.
+    fn is_waited_for(&self) -> bool {
+        self.in_pass && self.is_receiving()
+    }
+
     /// Whether something is expected of it: it lacks symbols, or cannot take any.
     fn is_expected_to_advance(&self) -> bool {
         self.status.as_ref().is_none_or(|status| !status.runs.is_empty() || status.window == 0)
@@ -192,7 +197,7 @@ impl Members {
 
     /// Those that the sender waits for in the present pass.
     pub(super) fn in_pass(&self) -> impl Iterator<Item = &Member> {
-        self.all.values().filter(|member| member.in_pass && member.is_receiving())
+        self.all.values().filter(|member| member.is_waited_for())
     }
 
     /// How many those are that have neither the file nor been given up.
@@ -251,8 +256,7 @@ impl Members {
     fn first_by_far(&self, value: impl Fn(&Member) -> f64) -> Option<ReceiverId> {
         const FAR: f64 = 4.0;
         let (mut first, mut second) = ((None, 0.0), 0.0);
-        let in_pass = self.all.iter().filter(|(_, one)| one.in_pass && one.is_receiving());
-        for (id, member) in in_pass {
+        for (id, member) in self.all.iter().filter(|(_, member)| member.is_waited_for()) {
             let value = value(member);
             if value > first.1 {
                 second = first.1;
@@ -266,10 +270,10 @@ impl Members {
 
     /// Whether somebody in the pass besides `id` still needs symbols.
     pub(super) fn is_another_waiting(&self, id: ReceiverId) -> bool {
-        let others = self.all.iter().filter(|(other, one)| **other != id && one.in_pass);
-        others.map(|(_, one)| one).any(|one| {
-            let state = one.status.as_ref().map(|status| status.state);
-            one.is_receiving() && state != Some(ReceiverState::Verifying)
+        self.all.iter().any(|(other, member)| {
+            let state = member.status.as_ref().map(|status| status.state);
+            let needs_symbols = state != Some(ReceiverState::Verifying);
+            *other != id && member.is_waited_for() && needs_symbols
         })
     }
 

@@ -289,10 +289,9 @@ impl Outgoing {
                 outstanding.ready_bytes = spare;
             }
             // Repair symbols used up: begin again with source symbols.
-            outstanding.ready = (0..count).map(|index| (*next + index) % symbol_count).collect();
+            let ready: Vec<u16> = (0..count).map(|index| (*next + index) % symbol_count).collect();
             *next = (*next + count) % symbol_count;
             outstanding.ready_bytes.clear();
-            let ready: Vec<u16> = outstanding.ready.iter().copied().collect();
             // Runs of repair symbols are made together, source symbols are copied.
             for run in ready.chunk_by(|a, b| (*a < source_symbols) == (*b < source_symbols)) {
                 if run[0] < source_symbols {
@@ -307,6 +306,7 @@ impl Outgoing {
                     self.code.encode(&bytes, symbol_size, &repairs, &mut outstanding.ready_bytes);
                 }
             }
+            outstanding.ready = ready.into();
             if is_kept {
                 outstanding.bytes = Some(bytes);
                 return Ok(());
@@ -327,11 +327,7 @@ impl Outgoing {
         }
         if self.sending.is_empty() {
             // A pass over blocks begun opens them as repair.
-            return if self.repairs.is_empty() {
-                Ok(false)
-            } else {
-                self.emit_repair(source, conditions.round, out)
-            };
+            return self.emit_repair(source, conditions.round, out);
         }
         self.turn %= self.sending.len();
         let sending = &mut self.sending[self.turn];

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use crate::LabError;
 use crate::namespace::Namespace;
-use crate::network::call;
+use crate::network::{call, drop_datagrams};
 
 /// What the network does to the servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,7 +40,7 @@ impl Arena {
         let switch = Namespace::new().map_err(LabError::Namespace)?;
         call(&switch, "ip", "link add switch type bridge")?;
         call(&switch, "ip", "link set switch up")?;
-        let client = join(&switch, "client", Ipv4Addr::new(192, 168, 122, 103))?;
+        let client = join(&switch, "client", CLIENT_ADDRESS)?;
         let servers = (0..servers)
             .map(|index| join(&switch, &port(index), server_address(index)))
             .collect::<Result<_, _>>()?;
@@ -73,15 +73,14 @@ impl Arena {
                 continue;
             }
             call(server, "nft", "flush ruleset")?;
-            call(server, "nft", "add table ip lab")?;
-            call(server, "nft", "add chain ip lab input { type filter hook input priority 0 ; }")?;
-            let loss = faults.loss;
-            let rule = "add rule ip lab input meta l4proto udp numgen random mod 100";
-            call(server, "nft", &format!("{rule} < {loss} drop"))?;
+            drop_datagrams(server, faults.loss)?;
         }
         Ok(())
     }
 }
+
+/// Address of the client.
+pub const CLIENT_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 168, 122, 103);
 
 /// Address of a server.
 #[must_use]

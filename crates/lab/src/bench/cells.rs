@@ -76,24 +76,23 @@ impl Work {
             Self::Siar(_) | Self::Blast { .. } => true,
             Self::Uftp { .. } => starts("uftpd", &["-V"]),
             Self::Udpcast => starts("udp-sender", &["--version"]),
-            Self::Python { .. } => {
-                let mut command = Command::new("python3");
-                command.args(["-c", "import requests"]);
-                succeeds(&mut command)
-            }
+            Self::Python { .. } => has_python_requests(),
         }
     }
+}
+
+/// Whether Python is there with the library that the seed's scripts use.
+pub(crate) fn has_python_requests() -> bool {
+    let mut command = Command::new("python3");
+    command.args(["-c", "import requests"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
 }
 
 fn starts(program: &str, arguments: &[&str]) -> bool {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok()
-}
-
-fn succeeds(command: &mut Command) -> bool {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
 }
 
 /// One thing to be measured.

@@ -20,7 +20,7 @@ pub mod summary;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -39,8 +39,6 @@ pub struct BenchConfig {
     pub runs: usize,
     /// Only cells whose name contains one of these; empty: all.
     pub only: Vec<String>,
-    /// Where results go.
-    pub out: PathBuf,
 }
 
 /// A cell with its runs.

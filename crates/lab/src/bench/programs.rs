@@ -159,6 +159,21 @@ impl Place<'_> {
         }
         Ok(receivers)
     }
+
+    fn client_log(&self) -> PathBuf {
+        self.dir.join("client.log")
+    }
+
+    /// Runs the sending side to its end; no status if it had to be killed.
+    fn run_client(&self, command: &mut Command) -> Result<(Option<ExitStatus>, Cost), LabError> {
+        let log = self.client_log();
+        let client = Process::start(&self.arena.client, command, &log)?;
+        client.finish(LIMIT).map_err(LabError::file(&log))
+    }
+
+    fn client_output(&self) -> String {
+        fs::read_to_string(self.client_log()).unwrap_or_default()
+    }
 }
 
 /// What a client of Siar is to do.
@@ -202,25 +217,16 @@ pub fn siar(place: &Place<'_>, source: &Source, what: &Siar) -> Result<Run, LabE
         .arg("--events")
         .arg(&events)
         .args(what.arguments);
-    let client = Process::start(&place.arena.client, &mut command, &place.dir.join("client.log"))?;
-    let log = place.dir.join("client.log");
-    let (status, sender) = client.finish(LIMIT).map_err(LabError::file(&log))?;
-    let mut costs = Vec::new();
-    for receiver in receivers {
-        receiver.ask_to_end();
-        costs.push(receiver.finish(STOP_LIMIT).map_err(LabError::file(&log))?.1);
+    let (status, sender) = place.run_client(&mut command)?;
+    let costs = end_receivers(receivers)?;
+    if let Some(fault) = fault(status) {
+        let output = place.client_output();
+        let error = output.lines().find(|line| line.starts_with("error"));
+        return Ok(Run::fault(error.filter(|_| status.is_some()).unwrap_or(fault)));
     }
-    let Some(status) = status else { return Ok(Run::fault("did not end")) };
-    if !status.success() {
-        let output = fs::read_to_string(&log).unwrap_or_default();
-        let errors: Vec<&str> = output.lines().filter(|line| line.starts_with("error")).collect();
-        return Ok(Run::fault(errors.first().copied().unwrap_or("failed")));
-    }
-    for dir in place.dirs()? {
-        for name in &names {
-            if !source.is_at(&dir.join(format!("{name}{SUFFIX}"))) {
-                return Ok(Run::fault("a file differs at a server"));
-            }
+    for name in &names {
+        if !is_everywhere(place, source, format!("{name}{SUFFIX}").as_ref())? {
+            return Ok(Run::fault("a file differs at a server"));
         }
     }
     let events = read_events(&events)?;
@@ -297,10 +303,8 @@ pub fn blast(
     if one_by_one {
         command.arg("--one-by-one");
     }
-    let log = place.dir.join("client.log");
-    let client = Process::start(&place.arena.client, &mut command, &log)?;
-    let (status, sender) = client.finish(LIMIT).map_err(LabError::file(&log))?;
-    let Some(begin) = status.and_then(|_| last_line(&log)) else {
+    let (status, sender) = place.run_client(&mut command)?;
+    let Some(begin) = status.and_then(|_| last_line(&place.client_log())) else {
         return Ok(Run::fault("the blaster failed"));
     };
     let (mut costs, mut end, mut least) = (Vec::new(), begin.at, u64::MAX);
@@ -350,17 +354,15 @@ pub fn uftp(place: &Place<'_>, source: &Source, rate: u32) -> Result<Run, LabErr
     command
         .args(["-R", &rate.to_string(), "-I", "eth0", "-B", BUFFER, "-b", "1440", "-H", &hosts])
         .arg(&source.path);
-    let log = place.dir.join("client.log");
-    let client = Process::start(&place.arena.client, &mut command, &log)?;
-    let (status, sender) = client.finish(LIMIT).map_err(LabError::file(&log))?;
-    let costs = end_receivers(receivers, &log)?;
+    let (status, sender) = place.run_client(&mut command)?;
+    let costs = end_unconfirmed_receivers(receivers)?;
     if let Some(fault) = fault(status) {
         return Ok(Run::fault(fault));
     }
     if !is_everywhere(place, source, source.path.file_name().unwrap_or_default().as_ref())? {
         return Ok(Run::fault("a file differs at a receiver"));
     }
-    let output = fs::read_to_string(&log).unwrap_or_default();
+    let output = place.client_output();
     let elapsed = output.lines().find_map(|line| {
         line.strip_prefix("Total elapsed time: ")?.split(' ').next()?.parse().ok()
     });
@@ -388,10 +390,8 @@ pub fn udpcast(place: &Place<'_>, source: &Source) -> Result<Run, LabError> {
         .args(["--full-duplex", "--nokbd", "--interface", "eth0", "--sendbuf", "4m"])
         .args(["--min-receivers", &receivers.len().to_string(), "--file"])
         .arg(&source.path);
-    let log = place.dir.join("client.log");
-    let client = Process::start(&place.arena.client, &mut command, &log)?;
-    let (status, sender) = client.finish(LIMIT).map_err(LabError::file(&log))?;
-    let costs = end_receivers(receivers, &log)?;
+    let (status, sender) = place.run_client(&mut command)?;
+    let costs = end_unconfirmed_receivers(receivers)?;
     if let Some(fault) = fault(status) {
         return Ok(Run::fault(fault));
     }
@@ -409,15 +409,19 @@ fn fault(status: Option<ExitStatus>) -> Option<&'static str> {
     }
 }
 
-fn end_receivers(receivers: Vec<Process>, log: &Path) -> Result<Vec<Cost>, LabError> {
-    // What they have not written yet, they write now.
+/// Receivers that confirm nothing may still have to write.
+fn end_unconfirmed_receivers(receivers: Vec<Process>) -> Result<Vec<Cost>, LabError> {
     thread::sleep(Duration::from_millis(100));
-    let mut costs = Vec::new();
-    for receiver in receivers {
+    end_receivers(receivers)
+}
+
+fn end_receivers(receivers: Vec<Process>) -> Result<Vec<Cost>, LabError> {
+    let end = |receiver: Process| {
         receiver.ask_to_end();
-        costs.push(receiver.finish(STOP_LIMIT).map_err(LabError::file(log))?.1);
-    }
-    Ok(costs)
+        receiver.finish(STOP_LIMIT).map(|(_, cost)| cost)
+    };
+    let costs: std::io::Result<Vec<Cost>> = receivers.into_iter().map(end).collect();
+    costs.map_err(LabError::file(Path::new("a receiver")))
 }
 
 fn is_everywhere(place: &Place<'_>, source: &Source, name: &Path) -> Result<bool, LabError> {
@@ -499,10 +503,8 @@ pub fn python(
         .arg(&script)
         .args([style.to_string(), format!("{}/{}", place.origin, source.len), tasks.to_string()])
         .current_dir(&place.dir);
-    let log = place.dir.join("client.log");
-    let client = Process::start(&place.arena.client, &mut command, &log)?;
-    let (status, sender) = client.finish(LIMIT).map_err(LabError::file(&log))?;
-    let receivers = end_receivers(receivers, &log)?;
+    let (status, sender) = place.run_client(&mut command)?;
+    let receivers = end_unconfirmed_receivers(receivers)?;
     if let Some(fault) = fault(status) {
         return Ok(Run::fault(fault));
     }

@@ -88,13 +88,13 @@ impl<'a> Summary<'a> {
 
     /// UFTP at its best rate.
     fn best_uftp(&self, loss: u8) -> Option<Spread> {
-        let rates = UFTP_RATES.iter().map(|kbit| format!("uftp-{}-loss-{loss}", kbit / 1_000_000));
-        rates.filter_map(|cell| self.goodput(&cell)).max_by(|a, b| a.median.total_cmp(&b.median))
+        let cells = uftp_cells(loss);
+        cells.filter_map(|cell| self.goodput(&cell)).max_by(|a, b| a.median.total_cmp(&b.median))
     }
 
     fn best_uftp_wall(&self) -> Option<Spread> {
-        let rates = UFTP_RATES.iter().map(|kbit| format!("uftp-{}-loss-0", kbit / 1_000_000));
-        rates.filter_map(|cell| self.wall(&cell)).min_by(|a, b| a.median.total_cmp(&b.median))
+        let cells = uftp_cells(0);
+        cells.filter_map(|cell| self.wall(&cell)).min_by(|a, b| a.median.total_cmp(&b.median))
     }
 
     /// The ratios, of medians.
@@ -379,6 +379,11 @@ impl<'a> Summary<'a> {
         }
         Ok(())
     }
+}
+
+/// UFTP's cells at one loss, one for each rate.
+fn uftp_cells(loss: u8) -> impl Iterator<Item = String> {
+    UFTP_RATES.iter().map(move |kbit| format!("uftp-{}-loss-{loss}", kbit / 1_000_000))
 }
 
 const MIB: f64 = (1u64 << 20) as f64;
