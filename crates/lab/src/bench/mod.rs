@@ -67,7 +67,8 @@ pub fn mount_memory(dir: &Path) -> Result<(), LabError> {
     // Peers ask the resolver for the names of their peers, and would wait for it.
     let hosts = dir.join("hosts");
     let servers = (0..100).map(|index| (arena::server_address(index), format!("server{index}")));
-    let lines = servers.map(|(address, name)| format!("{address} {name}\n"));
+    let nodes = [(arena::CLIENT_ADDRESS, "client".to_owned())].into_iter().chain(servers);
+    let lines = nodes.map(|(address, name)| format!("{address} {name}\n"));
     fs::write(&hosts, lines.collect::<String>()).map_err(LabError::file(&hosts))?;
     mount(Some(&hosts), "/etc/hosts", no_path, MsFlags::MS_BIND, no_path).map_err(refused)
 }
