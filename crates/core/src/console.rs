@@ -301,7 +301,9 @@ impl State {
 
     /// A reader that has gone away is no reason to stop a transfer.
     fn print_error(&self, text: &str) {
-        let _ = self.bars.suspend(|| writeln!(io::stderr(), "{text}"));
+        // In one piece: standard error has no buffer.
+        let line = format!("{text}\n");
+        let _ = self.bars.suspend(|| io::stderr().write_all(line.as_bytes()));
     }
 
     pub(crate) fn finish(&mut self, success: bool) -> ExitCode {

@@ -140,7 +140,7 @@ mod tests {
             ("https://a/b/logo-its-1.png", "logo-its-1.png"),
             ("https://a/detikcon-ranadan-desktop-1.gif?d=1", "detikcon-ranadan-desktop-1.gif"),
             ("https://a/b%20c+d.zip", "b c+d.zip"),
-            ("https://a/x%2F..%2Fy", "x_.._y"),
+            ("https://a/x%2F..%2Fy", "x_._y"),
             ("https://example.org/", "example.org"),
             ("https://a/b&c=d.txt", "b&c=d.txt"),
         ] {

@@ -15,6 +15,8 @@ const MAX_BARS: usize = 40;
 #[derive(Debug)]
 pub struct Bars {
     screen: MultiProgress,
+    /// A hidden bar would still cost a thread that ticks.
+    visible: bool,
     bars: HashMap<String, ProgressBar>,
 }
 
@@ -24,7 +26,8 @@ impl Bars {
     pub fn new(visible: bool) -> Self {
         let target =
             if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        Self { screen: MultiProgress::with_draw_target(target), bars: HashMap::new() }
+        let screen = MultiProgress::with_draw_target(target);
+        Self { screen, visible, bars: HashMap::new() }
     }
 
     /// A writer to standard error that does not tear the bars.
@@ -42,7 +45,7 @@ impl Bars {
     pub fn event(&mut self, event: &Event) {
         let Some(task) = &event.task else { return };
         match &event.kind {
-            EventKind::TaskQueued { .. } if self.bars.len() < MAX_BARS => {
+            EventKind::TaskQueued { .. } if self.visible && self.bars.len() < MAX_BARS => {
                 let bar = self.screen.add(ProgressBar::new(0).with_prefix(task.clone()));
                 bar.set_style(style("{prefix:>12} {msg}"));
                 bar.set_message("queued");

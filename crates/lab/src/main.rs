@@ -102,6 +102,24 @@ enum Task {
         #[arg(long)]
         one_by_one: bool,
     },
+    /// One receiver of the bench's limit for small tasks
+    #[command(hide = true)]
+    BareReceive {
+        /// How many files will come
+        count: usize,
+    },
+    /// The sender of the bench's limit for small tasks
+    #[command(hide = true)]
+    BareSend {
+        /// Address and port of the HTTP server
+        origin: String,
+        /// Bytes of a file
+        len: usize,
+        /// How many files
+        count: usize,
+        /// How many receivers
+        servers: usize,
+    },
     /// Offer the sample files over HTTP on loopback
     Serve {
         /// TCP port
@@ -124,6 +142,10 @@ fn main() -> ExitCode {
         Some(Task::BlastReceive { file }) => seen(lab::bench::blast::receive(&file)),
         Some(Task::BlastSend { file, rate, one_by_one }) => {
             seen(lab::bench::blast::send(&file, rate, one_by_one))
+        }
+        Some(Task::BareReceive { count }) => done(lab::bench::bare::receive(count)),
+        Some(Task::BareSend { origin, len, count, servers }) => {
+            done(lab::bench::bare::send(&origin, len, count, servers))
         }
         Some(Task::Serve { port }) => serve(port),
     };
@@ -267,7 +289,7 @@ fn overhead(runs: u16, options: &RunOptions) -> Result<ExitCode, LabError> {
 }
 
 fn bench(runs: u16, only: Vec<String>, options: &RunOptions) -> Result<ExitCode, LabError> {
-    let binaries = Binaries::build()?;
+    let binaries = Binaries::build_for_nodes()?;
     let out = options.out.join("bench");
     fs::create_dir_all(&out).map_err(LabError::file(&out))?;
     let out = out.canonicalize().map_err(LabError::file(&out))?;
@@ -291,6 +313,11 @@ fn bench(runs: u16, only: Vec<String>, options: &RunOptions) -> Result<ExitCode,
 fn seen(result: Result<Seen, BlastError>) -> Result<ExitCode, LabError> {
     let seen = result?;
     println!("{}", serde_json::to_string(&seen).map_err(|error| BlastError::Output(error.into()))?);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn done(result: Result<(), BlastError>) -> Result<ExitCode, LabError> {
+    result?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::poll::PollFlags;
@@ -45,13 +47,18 @@ impl<'a> Datagrams<'a> {
 
 /// Interrupts [`ReceiveSocket::wait`] from another thread or a signal handler.
 #[derive(Debug)]
-pub struct Wakeup(UnixStream);
+pub struct Wakeup {
+    waker: UnixStream,
+    pending: Arc<AtomicBool>,
+}
 
 impl Wakeup {
     /// Interrupts the wait that is under way, or the next one.
     pub fn wake(&self) {
-        // A full pipe wakes as well.
-        let _ = (&self.0).write(&[0]);
+        if !self.pending.swap(true, Ordering::SeqCst) {
+            // A full pipe wakes as well.
+            let _ = (&self.waker).write(&[0]);
+        }
     }
 
     /// Interrupts on `signal` as well.
@@ -59,16 +66,8 @@ impl Wakeup {
     /// # Errors
     /// The signal cannot be handled.
     pub fn wake_on_signal(&self, signal: i32) -> io::Result<()> {
-        signal_hook::low_level::pipe::register(signal, self.0.try_clone()?)?;
+        signal_hook::low_level::pipe::register(signal, self.waker.try_clone()?)?;
         Ok(())
-    }
-
-    /// Another handle on the same wait.
-    ///
-    /// # Errors
-    /// No file descriptor is left.
-    pub fn try_clone(&self) -> io::Result<Self> {
-        self.0.try_clone().map(Self)
     }
 }
 
@@ -81,6 +80,7 @@ pub struct ReceiveSocket {
     inode: String,
     woken: UnixStream,
     waker: UnixStream,
+    wake_pending: Arc<AtomicBool>,
     moderation: Moderation,
 }
 
@@ -120,7 +120,16 @@ impl ReceiveSocket {
         woken.set_nonblocking(true)?;
         let inode = File::from(socket.as_fd().try_clone_to_owned()?).metadata()?.ino().to_string();
         let buffers = vec![0; BUFFER_LEN * BATCH_SIZE];
-        Ok(Self { socket, state, buffers, inode, woken, waker, moderation: Moderation::default() })
+        Ok(Self {
+            socket,
+            state,
+            buffers,
+            inode,
+            woken,
+            waker,
+            wake_pending: Arc::default(),
+            moderation: Moderation::default(),
+        })
     }
 
     /// The address that is really bound.
@@ -144,7 +153,8 @@ impl ReceiveSocket {
     /// # Errors
     /// No file descriptor is left.
     pub fn wakeup(&self) -> io::Result<Wakeup> {
-        self.waker.try_clone().map(Wakeup)
+        let waker = self.waker.try_clone()?;
+        Ok(Wakeup { waker, pending: Arc::clone(&self.wake_pending) })
     }
 
     /// Waits for a datagram or a wakeup, at most `timeout`.
@@ -156,6 +166,8 @@ impl ReceiveSocket {
             [(self.socket.as_fd(), PollFlags::POLLIN), (self.woken.as_fd(), PollFlags::POLLIN)];
         self.moderation.wait(&descriptors, timeout)?;
         while self.woken.read(&mut [0; 64]).is_ok_and(|read| read == 64) {}
+        // Whoever woke this before now finds his work seen to; whoever does so after, writes.
+        self.wake_pending.store(false, Ordering::SeqCst);
         Ok(())
     }
 

@@ -8,7 +8,8 @@ const POLLS_PER_WINDOW: u64 = 8;
 /// But for fewer symbols than these, when a larger part has been sent.
 const SMALL: u64 = 64;
 const POLLS_PER_SMALL_WINDOW: u64 = 4;
-const FIRST_DELAY: Duration = Duration::from_millis(1);
+const LEAST_FIRST_DELAY: Duration = Duration::from_millis(1);
+const MOST_FIRST_DELAY: Duration = Duration::from_millis(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(25);
 /// So often it is repeated at one interval before that doubles: it may just have been lost.
 const EVEN_RETRIES: u32 = 4;
@@ -40,6 +41,7 @@ pub(super) struct Acknowledgement {
 pub(super) struct Polls {
     remembered: VecDeque<SentPoll>,
     round: u32,
+    first_delay: Duration,
     last: Instant,
     not_before: Instant,
     retry: Duration,
@@ -54,6 +56,7 @@ impl Polls {
         Self {
             remembered: VecDeque::new(),
             round: 0,
+            first_delay: LEAST_FIRST_DELAY,
             last: now,
             not_before: now,
             retry: FIRST_RETRY,
@@ -64,9 +67,11 @@ impl Polls {
         }
     }
 
-    /// Waits from `now` on.
-    pub(super) fn restart(&mut self, now: Instant) {
+    /// Waits from `now` on. Receivers took `answer_time` to join, and need as long again
+    /// to confirm a small file.
+    pub(super) fn restart(&mut self, now: Instant, answer_time: Duration) {
         self.last = now;
+        self.first_delay = (answer_time * 2).clamp(LEAST_FIRST_DELAY, MOST_FIRST_DELAY);
     }
 
     /// The latest one's number; zero before the first.
@@ -101,7 +106,7 @@ impl Polls {
         }
         if all_sent && self.round == 0 {
             // A small file may be confirmed before anybody is asked.
-            return self.last + FIRST_DELAY;
+            return self.last + self.first_delay;
         }
         let few = (window / POLLS_PER_SMALL_WINDOW).clamp(1, SMALL);
         if all_sent || sent - self.sent_at_last >= (window / POLLS_PER_WINDOW).max(few) {

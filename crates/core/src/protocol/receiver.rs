@@ -75,7 +75,7 @@ pub enum ReceiverEvent {
         /// Enough symbols of one block.
         block: ReceivedBlock,
     },
-    /// Every block was written: verify and publish, then call
+    /// There are no more blocks: once all are written, verify and publish, then call
     /// [`Receiver::handle_published`] or [`Receiver::refuse`].
     Complete {
         /// The transfer.
@@ -309,6 +309,7 @@ impl Receiver {
             Taken::Whole(block) => {
                 transfer.unwritten += 1;
                 self.events.push_back(ReceiverEvent::Block { key, block });
+                self.complete_if_whole(key);
             }
             Taken::NoRoom => self.without_room += 1,
             Taken::Kept | Taken::Useless => {}
@@ -333,7 +334,7 @@ impl Receiver {
         let State::Offered(layout) = transfer.state else { return };
         transfer.state = State::Receiving(Incoming::new(layout));
         self.reply(key, None);
-        self.complete_if_written(key);
+        self.complete_if_whole(key);
     }
 
     /// Will not have the file, or failed to write or verify it.
@@ -359,7 +360,6 @@ impl Receiver {
             let received = transfer.received;
             self.reply(key, Some(Question { poll, received }));
         }
-        self.complete_if_written(key);
     }
 
     /// The file is verified and stands under its final name.
@@ -370,10 +370,10 @@ impl Receiver {
         }
     }
 
-    fn complete_if_written(&mut self, key: TransferKey) {
+    fn complete_if_whole(&mut self, key: TransferKey) {
         let Some(transfer) = self.transfers.get_mut(&key) else { return };
         let State::Receiving(incoming) = &transfer.state else { return };
-        if incoming.is_complete() && transfer.unwritten == 0 {
+        if incoming.is_complete() {
             transfer.state = State::Verifying;
             self.events.push_back(ReceiverEvent::Complete { key });
         }

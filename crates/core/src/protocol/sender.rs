@@ -448,7 +448,8 @@ impl Sender {
             if self.config.servers.is_some() {
                 self.next_announce = self.next_announce.max(now + MAX_ANNOUNCE_INTERVAL);
             }
-            self.polls.restart(now);
+            let answer_time = last_join.map(|join| join.saturating_duration_since(since));
+            self.polls.restart(now, answer_time.unwrap_or_default());
             self.members.start(now);
         } else if waited {
             self.phase = Phase::Ended { copies_left: END_COPIES, reason: EndReason::Cancelled };

@@ -94,6 +94,8 @@ pub struct ReceiveSummary {
 struct Transfer {
     file: AnnouncedFile,
     started: Instant,
+    /// Until a writer has something to do with it.
+    created: Option<IncomingFile>,
 }
 
 struct Server<'a> {
@@ -307,9 +309,11 @@ impl Server<'_> {
             match event {
                 ReceiverEvent::Announced { key, file } => self.handle_announced(key, file),
                 ReceiverEvent::Block { key, block } => {
+                    self.open(key);
                     self.writers.submit(StoreJob::Block { key, block });
                 }
                 ReceiverEvent::Complete { key } => {
+                    self.open(key);
                     if let Some(transfer) = self.transfers.get(&key) {
                         let file = transfer.file.clone();
                         self.writers.submit(StoreJob::Finish { key, file });
@@ -338,7 +342,7 @@ impl Server<'_> {
         let size = file.size;
         let checked = self.check_size(size);
         self.quota_used += size;
-        self.transfers.insert(key, Transfer { file, started });
+        self.transfers.insert(key, Transfer { file, started, created: None });
         if let Err((reason, text)) = checked {
             self.machine.refuse(key, reason, &text);
             self.fail(key, &text);
@@ -347,10 +351,20 @@ impl Server<'_> {
         // Not left to a writer: a join must not wait for another file's sync.
         match IncomingFile::create(&self.config.dir, size) {
             Ok(file) => {
-                self.writers.submit(StoreJob::Open { key, file });
+                if let Some(transfer) = self.transfers.get_mut(&key) {
+                    transfer.created = Some(file);
+                }
                 self.machine.accept(key);
             }
             Err(error) => self.store_failed(key, &error),
+        }
+    }
+
+    /// Hands the file to its writer, if it has not got it yet.
+    fn open(&mut self, key: TransferKey) {
+        let file = self.transfers.get_mut(&key).and_then(|transfer| transfer.created.take());
+        if let Some(file) = file {
+            self.writers.submit(StoreJob::Open { key, file });
         }
     }
 

@@ -158,6 +158,7 @@ impl Writer {
                 let (buffer, len) = match block.decode() {
                     Ok(decoded) => decoded,
                     Err(error) => {
+                        self.files.remove(&key);
                         let error = io::Error::other(error);
                         let result = Err(StoreError::Io { path: self.dir.clone(), error });
                         return Some(StoreResult::Written { key, buffer: Vec::new(), result });
@@ -166,6 +167,10 @@ impl Writer {
                 // Of a discarded file only the buffer is of interest.
                 let file = self.files.get_mut(&key);
                 let result = file.map_or(Ok(()), |file| file.write_at(offset, &buffer[..len]));
+                if result.is_err() {
+                    // Its end may be queued already: it must not be published.
+                    self.files.remove(&key);
+                }
                 Some(StoreResult::Written { key, buffer, result })
             }
             StoreJob::Finish { key, file: announced } => {

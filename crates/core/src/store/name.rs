@@ -1,24 +1,22 @@
 //! Names from outside, reduced to one path component that every file system takes.
 
-use sanitize_filename::{Options, sanitize_with_options};
+use sanitise_file_name::{Options, sanitise_with_options};
 
-const FALLBACK: &str = "file";
-/// Leaves room for a number and stays below the 255 bytes of common file systems.
-const MAX_LEN: usize = 200;
+const OPTIONS: Options<Option<char>> = Options {
+    // Leaves room for a number and stays below the 255 bytes of common file systems.
+    length_limit: 200,
+    trim_more_punctuation: false,
+    six_measures_of_barley: "file",
+    ..Options::DEFAULT
+};
 
-/// One safe path component: no separators, no control or reserved characters, no names that
-/// Windows reserves, not hidden, not empty, not too long.
+/// One safe path component: no separators, no control, reordering or reserved characters, no
+/// names that Windows reserves, not hidden, not empty, not too long.
 #[must_use]
 pub fn safe_file_name(name: &str) -> String {
-    let options = Options { windows: true, truncate: true, replacement: "_" };
-    let name = sanitize_with_options(name, options);
-    let name = name.trim_start_matches(['.', ' ']).trim_end_matches(['.', ' ']);
-    let (stem, extension) = match name.rfind('.') {
-        Some(dot) if dot > 0 && name.len() - dot <= 20 => name.split_at(dot),
-        _ => (name, ""),
-    };
-    let stem = &stem[..stem.floor_char_boundary(MAX_LEN - extension.len())];
-    if stem.is_empty() { FALLBACK.to_owned() } else { format!("{stem}{extension}") }
+    // The library takes `.hidden` for an extension and leaves its dot.
+    let shown = name.trim_start_matches(|first: char| first == '.' || first.is_whitespace());
+    sanitise_with_options(shown, &OPTIONS)
 }
 
 /// `photo.png` with number 2 is `photo-2.png`.
@@ -39,13 +37,16 @@ mod tests {
     fn names_become_one_component() {
         for (from, to) in [
             ("logo-its-1.png", "logo-its-1.png"),
-            ("../../etc/passwd", "_.._etc_passwd"),
+            ("../../etc/passwd", "_._etc_passwd"),
+            ("\t.CON", "CON_"),
             ("/abs", "_abs"),
-            ("..", "_"),
+            ("..", "file"),
             ("", "file"),
             (".hidden", "hidden"),
-            ("CON", "_"),
-            ("a\0b\n", "a_b_"),
+            ("CON", "CON_"),
+            ("con.txt", "con_.txt"),
+            ("a\u{202e}gnp.exe", "a_gnp.exe"),
+            ("a\0b\n", "a_b"),
             ("dir\\file.txt", "dir_file.txt"),
         ] {
             assert_eq!(safe_file_name(from), to, "{from:?}");

@@ -41,6 +41,11 @@ pub enum Work {
         /// One call for each datagram.
         one_by_one: bool,
     },
+    /// The least that small tasks can cost.
+    Bare {
+        /// Files, four at a time.
+        tasks: usize,
+    },
     /// UFTP.
     Uftp {
         /// Its rate in kbit/s.
@@ -62,7 +67,7 @@ impl Work {
     #[must_use]
     pub fn program(&self) -> &'static str {
         match self {
-            Self::Siar(_) | Self::Blast { .. } => "siar",
+            Self::Siar(_) | Self::Blast { .. } | Self::Bare { .. } => "siar",
             Self::Uftp { .. } => "uftp",
             Self::Udpcast => "udpcast",
             Self::Python { .. } => "python3 with requests",
@@ -73,7 +78,7 @@ impl Work {
     #[must_use]
     pub fn is_installed(&self) -> bool {
         match self {
-            Self::Siar(_) | Self::Blast { .. } => true,
+            Self::Siar(_) | Self::Blast { .. } | Self::Bare { .. } => true,
             Self::Uftp { .. } => starts("uftpd", &["-V"]),
             Self::Udpcast => starts("udp-sender", &["--version"]),
             Self::Python { .. } => has_python_requests(),
@@ -116,7 +121,7 @@ impl Cell {
     pub fn total(&self) -> u64 {
         let tasks = match &self.work {
             Work::Siar(what) => what.tasks,
-            Work::Python { tasks, .. } => *tasks,
+            Work::Bare { tasks } | Work::Python { tasks, .. } => *tasks,
             _ => 1,
         };
         self.file_len * tasks as u64
@@ -164,6 +169,7 @@ pub fn cells() -> Vec<Cell> {
         add(format!("siar-share-{tasks}"), work, MEDIUM, 2, clean);
     }
     for tasks in TASKS {
+        add(format!("limit-tasks-{tasks}"), Work::Bare { tasks }, SMALL, 2, clean);
         for style in STYLES {
             let work = Work::Siar(Siar { style, tasks, arguments: &[] });
             add(format!("siar-tasks-{style}-{tasks}"), work, SMALL, 2, clean);

@@ -4,12 +4,13 @@
 //! |---|---|
 //! | [`arena`] | a switch with a client, servers, and their faults |
 //! | [`process`] | processes with what they cost |
-//! | [`programs`], [`blast`] | one run of each program |
+//! | [`programs`], [`blast`], [`bare`] | one run of each program |
 //! | [`mod@cells`] | what is measured |
 //! | [`crowd`] | thousands of receivers, simulated |
 //! | [`summary`], [`chart`] | tables, ratios, pictures |
 
 pub mod arena;
+pub mod bare;
 pub mod blast;
 pub mod cells;
 pub mod chart;
@@ -155,6 +156,7 @@ impl Bench<'_> {
         match &cell.work {
             Work::Siar(what) => programs::siar(&place, source, what),
             Work::Blast { one_by_one } => programs::blast(&place, source, rate, *one_by_one),
+            Work::Bare { tasks } => programs::bare(&place, source, *tasks),
             Work::Uftp { kbit } => programs::uftp(&place, source, *kbit),
             Work::Udpcast => programs::udpcast(&place, source),
             Work::Python { style, tasks } => programs::python(&place, source, *style, *tasks),

@@ -335,6 +335,30 @@ fn last_line(log: &Path) -> Option<Seen> {
     serde_json::from_str(fs::read_to_string(log).ok()?.lines().last()?).ok()
 }
 
+/// Runs the least that `tasks` small tasks can cost.
+///
+/// # Errors
+/// The lab itself fails.
+pub fn bare(place: &Place<'_>, source: &Source, tasks: usize) -> Result<Run, LabError> {
+    let here = std::env::current_exe().map_err(LabError::file(Path::new("this program")))?;
+    let receivers = place.start_receivers("ready", |_| {
+        let mut command = Command::new(&here);
+        command.arg("bare-receive").arg(tasks.to_string());
+        command
+    })?;
+    let mut command = Command::new(&here);
+    let origin = place.origin.trim_start_matches("http://");
+    let numbers = [source.len, tasks as u64, receivers.len() as u64];
+    command.arg("bare-send").arg(origin).args(numbers.map(|number| number.to_string()));
+    command.current_dir(&place.dir);
+    let (status, sender) = place.run_client(&mut command)?;
+    let receivers = end_receivers(receivers)?;
+    if let Some(fault) = fault(status) {
+        return Ok(Run::fault(fault));
+    }
+    Ok(Run { wall: sender.wall, sender: Some(sender), receivers, ..Run::default() })
+}
+
 /// Runs UFTP at `rate` kbit/s, with its receivers named so that it need not wait for others.
 ///
 /// # Errors
