@@ -193,7 +193,7 @@ fn broadcast_reliably(
     );
     started(file, transfer.to_string(), voice);
 
-    let mut telling = Telling::default();
+    let mut telling = Telling::new(Instant::now());
     let driven = drive_sender(
         &mut sender,
         &mut socket,
@@ -201,9 +201,7 @@ fn broadcast_reliably(
         usize::from(symbol_size),
         |sender, event| telling.observe(sender, event, voice),
     );
-    let sent = sender.progress();
-    voice.event(EventKind::SourceSent { datagrams: sent.source_sent });
-    voice.event(EventKind::RepairSent { datagrams: sent.repair_sent });
+    telling.finish(&sender, voice);
     let outcomes = sender.outcomes();
     let unconfirmed: Vec<(String, String)> = outcomes
         .iter()
@@ -241,14 +239,54 @@ fn server_label(server: SocketAddr, receiver: u64, shared: bool) -> String {
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Turns what the sender does into events, and into progress a few times a second.
-#[derive(Default)]
 struct Telling {
+    started: Instant,
     last_progress: Option<Instant>,
+    source_told: bool,
+    repair_sent: u64,
+    /// When the first repair was noticed, and the latest.
+    repairs: Option<(Instant, Instant)>,
     addresses: Vec<(SocketAddr, u64)>,
 }
 
 impl Telling {
+    fn new(started: Instant) -> Self {
+        Self {
+            started,
+            last_progress: None,
+            source_told: false,
+            repair_sent: 0,
+            repairs: None,
+            addresses: Vec::new(),
+        }
+    }
+
+    fn tell_source_sent(&mut self, sender: &Sender, voice: &TaskVoice) {
+        if !std::mem::replace(&mut self.source_told, true) {
+            voice.event(EventKind::SourceSent { datagrams: sender.progress().source_sent });
+        }
+    }
+
+    /// Tells what has not been told on the way.
+    fn finish(&mut self, sender: &Sender, voice: &TaskVoice) {
+        self.tell_source_sent(sender, voice);
+        let after = |time: Instant| time.saturating_duration_since(self.started).as_secs_f64();
+        let (first_seconds, last_seconds) =
+            self.repairs.map_or((0.0, 0.0), |(first, last)| (after(first), after(last)));
+        let datagrams = sender.repair_sent();
+        voice.event(EventKind::RepairSent { datagrams, first_seconds, last_seconds });
+    }
+
     fn observe(&mut self, sender: &Sender, event: Option<SenderEvent>, voice: &TaskVoice) {
+        let repair_sent = sender.repair_sent();
+        if repair_sent > self.repair_sent {
+            let now = Instant::now();
+            self.repair_sent = repair_sent;
+            self.repairs.get_or_insert((now, now)).1 = now;
+        }
+        if sender.is_source_sent() {
+            self.tell_source_sent(sender, voice);
+        }
         match event {
             Some(SenderEvent::Joined { receiver, server }) => {
                 self.addresses.push((server, receiver.0));

@@ -92,8 +92,12 @@ pub enum EventKind {
     SourceSent {
         datagrams: u64,
     },
+    /// The seconds count from the start of the broadcast, to the first and the last of them;
+    /// both are zero if there were none.
     RepairSent {
         datagrams: u64,
+        first_seconds: f64,
+        last_seconds: f64,
     },
     FinishesLater {
         server: String,

@@ -10,6 +10,8 @@ use crate::LabError;
 /// In the order in which the lab runs them.
 pub const STYLES: [Style; 4] = [Style::Mp, Style::Mt, Style::MpAsync, Style::MtAsync];
 
+const REPORT: &str = "report";
+
 /// The folder that holds the built programs.
 #[derive(Debug, Clone)]
 pub struct Binaries {
@@ -49,6 +51,27 @@ impl Binaries {
         let here = here()?;
         let target = here.parent().unwrap_or(Path::new("."));
         Self::at(target.join(host).join(PROFILE))
+    }
+
+    /// Has cargo build the program that makes reports, which the lab itself does without. It
+    /// is built as tests are, in less time than it would take to optimise its typesetter.
+    ///
+    /// # Errors
+    /// Cargo fails, or the program is missing.
+    pub fn build_report() -> Result<PathBuf, LabError> {
+        let here = here()?;
+        let mut dir = here.clone();
+        if let Some(cargo) = std::env::var_os("CARGO") {
+            let mut command = Command::new(cargo);
+            command.args(["build", "--package", REPORT]).stdin(Stdio::null());
+            command.current_dir(env!("CARGO_MANIFEST_DIR"));
+            forget_this_package(&mut command);
+            call(command)?;
+            dir = here.with_file_name("debug");
+        }
+        let program = dir.join(REPORT);
+        program.metadata().map_err(LabError::file(&program))?;
+        Ok(program)
     }
 
     fn at(dir: PathBuf) -> Result<Self, LabError> {
@@ -99,7 +122,21 @@ fn cargo_build() -> Option<Command> {
         command.args(["--package", &style.to_string()]);
     }
     command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    forget_this_package(&mut command);
     Some(command)
+}
+
+/// `cargo run` tells a program which package it is; build scripts that look would have their
+/// packages built anew each time.
+fn forget_this_package(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        let told =
+            ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+        if told.iter().any(|prefix| text.starts_with(prefix)) {
+            command.env_remove(&name);
+        }
+    }
 }
 
 fn call(mut command: Command) -> Result<(), LabError> {
@@ -107,7 +144,7 @@ fn call(mut command: Command) -> Result<(), LabError> {
     if status.success() {
         return Ok(());
     }
-    let command = "cargo build of the clients and the server".to_owned();
+    let command = format!("{command:?}");
     Err(LabError::Command { command, output: status.to_string() })
 }
 

@@ -9,15 +9,25 @@
 //! | [`overhead`] | what one small file costs, beside Python |
 //! | [`mod@bench`] | Siar beside its ceiling and its peers |
 //! | [`run`] | the main job: four styles, two servers, every byte compared |
+//! | [`observe`] | what the lab sees by itself: packets, processes |
+//! | [`manifest`] | what a run was made with, and where its parts lie |
+//! | [`timeline`], [`chart`], [`pictures`] | pictures of a run |
+//! | [`grade`] | a run judged from its evidence |
 
 pub mod bench;
 pub mod binaries;
+pub mod chart;
 pub mod gateway;
+pub mod grade;
+pub mod manifest;
 pub mod namespace;
 pub mod network;
+pub mod observe;
 pub mod overhead;
+pub mod pictures;
 pub mod run;
 pub mod samples;
+pub mod timeline;
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,6 @@
 //! `cargo lab`: the seed's network on one machine.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -15,11 +16,12 @@ use lab::bench::cells::CROWDS;
 use lab::bench::crowd::simulate;
 use lab::bench::summary::{Summary, machine};
 use lab::bench::{BenchConfig, measure, mount_memory};
-use lab::binaries::{Binaries, STYLES};
+use lab::binaries::Binaries;
 use lab::gateway::Gateway;
+use lab::grade::{Grade, grade};
 use lab::namespace::{Namespace, become_lab_root};
-use lab::network::{CLIENT, NODES, Network, Node};
-use lab::run::{RunConfig, run_style, table};
+use lab::network::{NODES, Network, Node};
+use lab::run::{RunConfig, run_all, table};
 use lab::samples::samples;
 
 /// Brings up the seed's three nodes and a gateway, runs the four styles one after the other
@@ -48,6 +50,9 @@ struct RunOptions {
     #[arg(long, value_name = "PERCENT", default_value_t = 0, conflicts_with = "loopback",
           value_parser = clap::value_parser!(u8).range(0..=90))]
     loss: u8,
+    /// Runs of each style, for the comparison; the logs are those of the last
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
+    runs: u16,
     /// Further options of the clients
     #[arg(last = true, value_name = "CLIENT OPTIONS")]
     arguments: Vec<String>,
@@ -55,6 +60,27 @@ struct RunOptions {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Make the report of the last run, as a PDF and as a web page
+    ///
+    /// `cargo lab report --help` tells its options.
+    #[command(disable_help_flag = true)]
+    Report {
+        /// Options of the report
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Judge runs from their evidence, item by item; exits with 1 unless all passes
+    Grade {
+        /// Folders of runs, as `cargo lab` makes them
+        #[arg(default_value = "lab-out")]
+        dirs: Vec<PathBuf>,
+        /// Print the verdicts as JSON
+        #[arg(long)]
+        json: bool,
+        /// With several folders: where the table goes as CSV
+        #[arg(long, value_name = "FILE", default_value = "grades.csv")]
+        csv: PathBuf,
+    },
     /// Open a shell on a node of a fresh lab
     Shell {
         /// alpine-1, alpine-2, alpine-3 or gateway
@@ -135,6 +161,8 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let result = match options.command {
         None => run(&options.run),
+        Some(Task::Report { arguments }) => report(&arguments, &options.run),
+        Some(Task::Grade { dirs, json, csv }) => grade_all(&dirs, json, &csv),
         Some(Task::Shell { node }) => shell(&node, &options.run),
         Some(Task::On { node, command }) => on(&node, &command),
         Some(Task::Overhead { runs }) => overhead(runs, &options.run),
@@ -158,35 +186,51 @@ fn main() -> ExitCode {
 fn run(options: &RunOptions) -> Result<ExitCode, LabError> {
     let binaries = Binaries::build()?;
     let network = if options.loopback { Network::Loopback } else { network_or_loopback()? };
-    if options.loss > 0 {
-        for server in lab::network::SERVERS {
-            network.drop_datagrams(server, options.loss)?;
-        }
-    }
     fs::create_dir_all(&options.out).map_err(LabError::file(&options.out))?;
-    let out = options.out.canonicalize().map_err(LabError::file(&options.out))?;
-    let samples = Arc::new(samples()?);
-    let gateway = Gateway::start(&network, Arc::clone(&samples))?;
-    let url_list = out.join("urls.toml");
-    fs::write(&url_list, gateway.url_list(&samples)).map_err(LabError::file(&url_list))?;
-
-    let delay = Duration::from_millis(options.delay);
-    let config = RunConfig { out, delay, arguments: options.arguments.clone() };
-    let mut results = Vec::new();
-    for style in STYLES {
-        println!("\n{}:~# {style}", CLIENT.name);
-        let result = run_style(&network, &binaries, style, &url_list, &samples, &config)?;
-        for fault in &result.faults {
-            eprintln!("error: {fault}");
-        }
-        results.push(result);
-    }
+    let config = RunConfig {
+        out: options.out.canonicalize().map_err(LabError::file(&options.out))?,
+        delay: Duration::from_millis(options.delay),
+        loss: options.loss,
+        runs: options.runs,
+        arguments: options.arguments.clone(),
+    };
+    let (manifest, results) = run_all(&network, &binaries, &config)?;
     println!("\n{}", table(&results));
-    println!("logs, events and received files: {}", options.out.display());
-    let complete = results.iter().all(lab::run::StyleResult::is_complete);
+    println!("logs, events, timelines and received files: {}", options.out.display());
+    let complete = manifest.styles.iter().flat_map(|runs| &runs.runs).all(|run| run.complete);
     if !complete {
         eprintln!("error: not every file arrived whole at every server");
     }
+    Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The report is a program of its own, so that the lab is built without a typesetter.
+fn report(arguments: &[OsString], options: &RunOptions) -> Result<ExitCode, LabError> {
+    let program = Binaries::build_report()?;
+    let mut command = Command::new(&program);
+    command.arg("--run").arg(&options.out).args(arguments);
+    let status = command.status().map_err(LabError::file(&program))?;
+    Ok(status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+fn grade_all(dirs: &[PathBuf], json: bool, csv: &Path) -> Result<ExitCode, LabError> {
+    let grades: Vec<Grade> = dirs.iter().map(|dir| grade(dir)).collect();
+    if json {
+        let text = serde_json::to_string_pretty(&grades).map_err(io::Error::from);
+        println!("{}", text.map_err(LabError::file(Path::new("standard output")))?);
+    } else if let [only] = &grades[..] {
+        print!("{}", lab::grade::lines(only));
+    } else {
+        print!("{}", lab::grade::table(&grades));
+    }
+    if grades.len() > 1 {
+        lab::grade::write_csv(&grades, csv)?;
+        eprintln!("with reasons: {}", csv.display());
+    }
+    let complete = grades.iter().all(Grade::is_complete);
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

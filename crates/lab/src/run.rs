@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,9 +15,13 @@ use nix::unistd::Pid;
 use siar_core::event::{Event, EventKind, Style};
 
 use crate::LabError;
-use crate::binaries::Binaries;
+use crate::binaries::{Binaries, STYLES};
+use crate::gateway::Gateway;
+use crate::manifest::{Manifest, NodeDir};
 use crate::network::{CLIENT, Network, Node, SERVERS};
-use crate::samples::Sample;
+use crate::observe::{Capture, ProcessWatch};
+use crate::pictures;
+use crate::samples::{Sample, samples};
 
 /// A server is up well before this.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -177,8 +182,56 @@ pub struct RunConfig {
     pub out: PathBuf,
     /// The clients' `--delay`.
     pub delay: Duration,
+    /// Per cent of the datagrams that each server loses.
+    pub loss: u8,
+    /// Runs of each style.
+    pub runs: u16,
     /// Further options of the clients.
     pub arguments: Vec<String>,
+}
+
+/// Runs every style as often as asked for, with the lab's samples on its gateway; what the
+/// clients print is shown. The folder then holds all that a report and a grade need. Returns
+/// what the folder's manifest says, and how the styles did at last.
+///
+/// # Errors
+/// The lab itself fails; a client that fails is a result.
+pub fn run_all(
+    network: &Network,
+    binaries: &Binaries,
+    config: &RunConfig,
+) -> Result<(Manifest, Vec<StyleResult>), LabError> {
+    if config.loss > 0 {
+        for server in SERVERS {
+            network.drop_datagrams(server, config.loss)?;
+        }
+    }
+    let samples = Arc::new(samples()?);
+    let gateway = Gateway::start(network, Arc::clone(&samples))?;
+    let url_list = config.out.join("urls.toml");
+    fs::write(&url_list, gateway.url_list(&samples)).map_err(LabError::file(&url_list))?;
+    let mut manifest = Manifest::new(network, &gateway, &samples, config);
+    let mut results = Vec::new();
+    for run in 1..=config.runs {
+        results.clear();
+        for style in STYLES {
+            let count = if config.runs > 1 {
+                format!("  # {run} of {}", config.runs)
+            } else {
+                String::new()
+            };
+            println!("\n{}:~# {style}{count}", CLIENT.name);
+            let result = run_style(network, binaries, style, &url_list, &samples, config)?;
+            for fault in &result.faults {
+                eprintln!("error: {fault}");
+            }
+            manifest.add(&result);
+            results.push(result);
+        }
+    }
+    manifest.write(&config.out)?;
+    pictures::write(&config.out, &manifest)?;
+    Ok((manifest, results))
 }
 
 /// Runs one style on fresh servers. What the client prints is shown and kept.
@@ -202,10 +255,15 @@ pub fn run_style(
         let dir = dir.join(node.name);
         servers.push(RunningServer::start(network, binaries, node, &dir, &[])?);
     }
-    let client_dir = dir.join(CLIENT.name);
-    let files = client_dir.join("files");
-    fs::create_dir_all(&files).map_err(LabError::file(&files))?;
-    let events = client_dir.join("client.events");
+    let node_dir = |node: Node| NodeDir::new(&config.out, style, node.name);
+    let mut captures = Vec::new();
+    for node in SERVERS {
+        let path = node_dir(node).capture();
+        captures.push((Capture::start(network, node, &path)?, path));
+    }
+    let client_dir = node_dir(CLIENT);
+    client_dir.create()?;
+    let events = client_dir.client_events();
     let mut command = Command::new(binaries.client(style));
     command
         .arg("--urls")
@@ -214,11 +272,14 @@ pub fn run_style(
         .args(["--servers", &SERVERS.len().to_string()])
         .args(["--delay", &format!("{}ms", config.delay.as_millis())])
         .arg("--dir")
-        .arg(&files)
+        .arg(client_dir.files())
         .arg("--events")
         .arg(&events)
         .args(&config.arguments);
-    let status = run_shown(network, &mut command, &client_dir.join("client.log"))?;
+    let status = run_shown(network, &mut command, &client_dir)?;
+    for (capture, path) in captures {
+        capture.map_or(Ok(()), |capture| capture.stop(&path))?;
+    }
 
     let mut result = summarize(style, status.success(), &read_events(&events)?, config.delay);
     result.files = samples.len();
@@ -233,12 +294,19 @@ pub fn run_style(
     Ok(result)
 }
 
-/// Runs a client on its node; standard output is shown and goes to `log` as well.
-fn run_shown(network: &Network, command: &mut Command, log: &Path) -> Result<ExitStatus, LabError> {
+/// Runs a client on its node; what it prints is shown and logged, and its processes are
+/// watched.
+fn run_shown(
+    network: &Network,
+    command: &mut Command,
+    dir: &NodeDir,
+) -> Result<ExitStatus, LabError> {
+    let (log, processes) = (&dir.client_log(), &dir.processes());
     let mut file = File::create(log).map_err(LabError::file(log))?;
     let program = PathBuf::from(command.get_program());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = network.spawn(CLIENT, command).map_err(LabError::file(&program))?;
+    let watch = ProcessWatch::start(child.id(), processes)?;
     let mut stderr_log = file.try_clone().map_err(LabError::file(log))?;
     let stderr = child.stderr.take();
     let errors = thread::spawn(move || {
@@ -261,7 +329,9 @@ fn run_shown(network: &Network, command: &mut Command, log: &Path) -> Result<Exi
     if errors.join().is_err() {
         log::error!("the thread that shows standard error panicked");
     }
-    child.wait().map_err(LabError::file(&program))
+    let status = child.wait().map_err(LabError::file(&program))?;
+    watch.stop(processes)?;
+    Ok(status)
 }
 
 fn summarize(style: Style, success: bool, events: &[Event], delay: Duration) -> StyleResult {

@@ -202,10 +202,16 @@ impl Sender {
         SendProgress {
             source_sent: self.outgoing.source_sent(),
             source_total: self.config.layout.source_symbols(),
-            repair_sent: self.outgoing.sent() - self.outgoing.source_sent(),
+            repair_sent: self.repair_sent(),
             joined: self.members.len(),
             confirmed: self.members.iter().filter(|(_, member)| confirmed(member)).count(),
         }
+    }
+
+    /// Repair symbols sent so far.
+    #[must_use]
+    pub fn repair_sent(&self) -> u64 {
+        self.outgoing.sent() - self.outgoing.source_sent()
     }
 
     /// Whether every source symbol has been sent once.

@@ -170,6 +170,13 @@ impl<'a> Frame<'a> {
     }
 }
 
+/// Which transfer the frame that begins so belongs to; `None` if it is no frame.
+#[must_use]
+pub fn transfer_of(header: &[u8]) -> Option<TransferId> {
+    let is_frame = header.get(field::MAGIC) == Some(&MAGIC[..]);
+    u64_at(header, field::TRANSFER).ok().filter(|_| is_frame).map(TransferId)
+}
+
 fn emit_header(out: &mut Vec<u8>, kind: u8, transfer: TransferId) {
     let mut header = [0; HEADER_LEN];
     header[field::MAGIC].copy_from_slice(&MAGIC);

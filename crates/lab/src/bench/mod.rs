@@ -7,13 +7,12 @@
 //! | [`programs`], [`blast`], [`bare`] | one run of each program |
 //! | [`mod@cells`] | what is measured |
 //! | [`crowd`] | thousands of receivers, simulated |
-//! | [`summary`], [`chart`] | tables, ratios, pictures |
+//! | [`summary`] | tables, ratios, pictures |
 
 pub mod arena;
 pub mod bare;
 pub mod blast;
 pub mod cells;
-pub mod chart;
 pub mod crowd;
 pub mod process;
 pub mod programs;

@@ -275,7 +275,7 @@ fn datagrams(events: &[Event]) -> Option<f64> {
                 source += datagrams;
                 all += datagrams;
             }
-            EventKind::RepairSent { datagrams } => all += datagrams,
+            EventKind::RepairSent { datagrams, .. } => all += datagrams,
             _ => {}
         }
     }

@@ -8,12 +8,12 @@ use serde::Serialize;
 
 use super::arena::SLOW_LINK;
 use super::cells::{LOSSES, RECEIVERS, SHARES, TASKS, UFTP_RATES};
-use super::chart::{Bar, BarChart, Group};
 use super::crowd::Crowd;
 use super::programs::Run;
 use super::{BenchConfig, Measured};
 use crate::LabError;
 use crate::binaries::STYLES;
+use crate::chart::{Bar, BarChart, Group};
 
 /// Median and extremes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]

@@ -190,7 +190,7 @@ fn text(class: &str, x: f64, y: f64, content: &str) -> String {
 }
 
 /// Text as XML content; what XML cannot hold becomes a space.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let text = text.replace(|c: char| matches!(c, '\0'..=' ' | '\u{fffe}' | '\u{ffff}'), " ");
     let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     text.replace('"', "&quot;").replace('\'', "&#39;")
