@@ -21,6 +21,7 @@ use lab::gateway::Gateway;
 use lab::grade::{Grade, grade};
 use lab::namespace::{Namespace, become_lab_root};
 use lab::network::{NODES, Network, Node};
+use lab::pictures;
 use lab::run::{RunConfig, run_all, table};
 use lab::samples::samples;
 
@@ -196,6 +197,7 @@ fn run(options: &RunOptions) -> Result<ExitCode, LabError> {
     };
     let (manifest, results) = run_all(&network, &binaries, &config)?;
     println!("\n{}", table(&results));
+    pictures::write(&config.out, &manifest)?;
     println!("logs, events, timelines and received files: {}", options.out.display());
     let complete = manifest.styles.iter().flat_map(|runs| &runs.runs).all(|run| run.complete);
     if !complete {

@@ -20,7 +20,6 @@ use crate::gateway::Gateway;
 use crate::manifest::{Manifest, NodeDir};
 use crate::network::{CLIENT, Network, Node, SERVERS};
 use crate::observe::{Capture, ProcessWatch};
-use crate::pictures;
 use crate::samples::{Sample, samples};
 
 /// A server is up well before this.
@@ -230,7 +229,6 @@ pub fn run_all(
         }
     }
     manifest.write(&config.out)?;
-    pictures::write(&config.out, &manifest)?;
     Ok((manifest, results))
 }
 

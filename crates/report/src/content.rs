@@ -55,6 +55,17 @@ pub struct Terminal {
     pub text: String,
 }
 
+/// A server's copy of a file.
+#[derive(Debug, Clone, Serialize)]
+pub struct Copy {
+    /// The server.
+    pub node: String,
+    /// The beginning of its BLAKE3; `None` if there is no copy.
+    pub digest: Option<String>,
+    /// Whether it is the same as the source.
+    pub same: bool,
+}
+
 /// One received file.
 #[derive(Debug, Clone, Serialize)]
 pub struct ReceivedFile {
@@ -62,8 +73,8 @@ pub struct ReceivedFile {
     pub name: String,
     /// Of its source, as hexadecimal digits.
     pub source: String,
-    /// A server's name, and whether its copy is there and the same.
-    pub copies: Vec<(String, bool)>,
+    /// One for each server.
+    pub copies: Vec<Copy>,
 }
 
 /// A picture that a server received.
@@ -155,6 +166,8 @@ pub const NETWORK_PICTURE: &str = "network.svg";
 pub const COMPARISON_PICTURES: [&str; 2] = ["comparison-total.svg", "comparison-overhead.svg"];
 /// A terminal longer than this is cut in its middle.
 const MAX_LINES: usize = 80;
+/// Of a copy's digest; the source's is shown whole.
+const SHOWN_DIGITS: usize = 16;
 const MAX_COLUMNS: usize = 400;
 
 impl Content {
@@ -272,8 +285,10 @@ fn output(
     let files = manifest.files.iter().map(|file| {
         let copies = manifest.nodes(Role::Server).map(|node| {
             let path = NodeDir::new(dir, style, &node.name).files().join(&file.name);
-            let digest = fs::read(path).map(|bytes| blake3::hash(&bytes).to_string());
-            (node.name.clone(), digest.is_ok_and(|digest| digest == file.blake3))
+            let digest = fs::read(path).map(|bytes| blake3::hash(&bytes).to_string()).ok();
+            let same = digest.as_ref() == Some(&file.blake3);
+            let digest = digest.map(|digest| digest[..SHOWN_DIGITS].to_owned());
+            Copy { node: node.name.clone(), digest, same }
         });
         let copies = copies.collect();
         ReceivedFile { name: file.name.clone(), source: file.blake3.clone(), copies }
