@@ -144,7 +144,7 @@ fn started(file: &Download, transfer: String, voice: &TaskVoice) {
         transfer,
         name: file.name.clone(),
         bytes: file.bytes,
-        blake3: blake3::Hash::from_bytes(file.blake3).to_string(),
+        blake3: blake3::Hash::from_bytes(file.digest.name()).to_string(),
     });
 }
 
@@ -182,7 +182,7 @@ fn broadcast_reliably(
         SenderConfig {
             transfer,
             name: file.name.clone(),
-            blake3: file.blake3,
+            digest: file.digest,
             layout,
             servers: config.servers,
             join_wait: config.join_wait,

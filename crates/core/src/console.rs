@@ -161,6 +161,10 @@ impl State {
                 self.line(&timing::total_line(from, event.time));
             }
             EventKind::Listening { address } => self.note(&format!("listening on {address}")),
+            EventKind::Resumed { name, bytes, .. } => {
+                let bytes = bytesize::ByteSize::b(*bytes).display().iec();
+                self.note(&format!("going on with {name}: {bytes} of it are on disk"));
+            }
             EventKind::Received { from, path, bytes, blake3, .. } => {
                 self.received(from, path, *bytes, blake3);
             }

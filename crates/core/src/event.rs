@@ -129,6 +129,12 @@ pub enum EventKind {
         name: String,
         bytes: u64,
     },
+    /// A part of the file was on disk already.
+    Resumed {
+        transfer: String,
+        name: String,
+        bytes: u64,
+    },
     Received {
         transfer: String,
         from: String,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use crate::protocol::FileDigest;
 use crate::store::{safe_file_name, temporary_file};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,8 +28,8 @@ pub struct Download {
     pub name: String,
     /// Its size in bytes.
     pub bytes: u64,
-    /// BLAKE3 of it.
-    pub blake3: [u8; 32],
+    /// Of its bytes.
+    pub digest: FileDigest,
 }
 
 /// A URL could not be downloaded.
@@ -113,8 +114,8 @@ pub fn fetch(
         progress(bytes, total);
     }
     let file = file.persist(&path).map_err(|error| unwritable(&path, error.error))?;
-    let blake3 = *hasher.finalize().as_bytes();
-    Ok(Download { path, file: Arc::new(file), name, bytes, blake3 })
+    let digest = FileDigest::of(&hasher);
+    Ok(Download { path, file: Arc::new(file), name, bytes, digest })
 }
 
 /// The last component of the URL's path, without its query, made safe; the host's name if
@@ -167,7 +168,7 @@ mod tests {
         let url = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
         let download = fetch(&url, dir.path(), |_, total| assert_eq!(total, 5)).unwrap();
         assert_eq!(download.path, dir.path().join("file.bin"));
-        assert_eq!(download.blake3, *blake3::hash(b"hello").as_bytes());
+        assert_eq!(download.digest, FileDigest::of_bytes(b"hello"));
         assert_eq!(std::fs::read(download.path).unwrap(), b"hello");
     }
 

@@ -13,6 +13,7 @@ use crate::console::{Console, lock};
 use crate::event::{Event, EventKind, Observer, Style, TaskVoice};
 use crate::options::{ClientOptions, ConsoleOptions, ServerOptions};
 use crate::receive::receive;
+use crate::store::remove_abandoned_files;
 use crate::task::TaskConfig;
 use crate::timing;
 use crate::urls::Task;
@@ -45,6 +46,7 @@ pub fn run_client(style: Style, body: impl FnOnce(&Run)) -> ExitCode {
         Ok(console) => Arc::new(console),
         Err(error) => return usage_error(&error),
     };
+    remove_abandoned_files(&options.dir);
     let concurrent = match style {
         Style::Mp | Style::Mt => tasks.len(),
         Style::MpAsync | Style::MtAsync => tasks.len().min(options.worker_count(style)),

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use siar_core::protocol::{
-    BlockLayout, Receiver, ReceiverConfig, ReceiverEvent, SendProgress, Sender, SenderConfig,
-    SenderEvent, SlowReceivers, TransmitBatch,
+    BlockLayout, FileDigest, Receiver, ReceiverConfig, ReceiverEvent, SendProgress, Sender,
+    SenderConfig, SenderEvent, SlowReceivers, TransmitBatch,
 };
 use siar_core::wire::{ReceiverId, TransferId};
 
@@ -107,7 +107,7 @@ fn run_at_rate(
         SenderConfig {
             transfer: TransferId(42),
             name: "file".to_owned(),
-            blake3: *blake3::hash(file).as_bytes(),
+            digest: FileDigest::of_bytes(file),
             layout,
             servers: None,
             join_wait: Duration::from_millis(300),
@@ -271,7 +271,7 @@ fn drive(node: &mut Node, original: &[u8]) {
                 assert_eq!(file.size, original.len() as u64);
                 node.file = vec![0; original.len()];
                 node.expected = file.blake3;
-                node.receiver.accept(key);
+                node.receiver.accept(key, &[]);
             }
             ReceiverEvent::Block { key, block } => {
                 let offset = block.offset as usize;
@@ -280,11 +280,11 @@ fn drive(node: &mut Node, original: &[u8]) {
                 node.receiver.handle_block_written(key, bytes);
             }
             ReceiverEvent::Complete { key } => {
-                let digest = *blake3::hash(&node.file).as_bytes();
-                assert_eq!(digest, node.expected);
+                let digest = FileDigest::of_bytes(&node.file);
+                assert_eq!(digest.name(), node.expected);
                 assert!(node.published.is_none(), "published twice");
                 node.published = Some(std::mem::take(&mut node.file));
-                node.receiver.handle_published(key, digest);
+                node.receiver.handle_published(key, &digest);
             }
             ReceiverEvent::Abandoned { .. } => {}
         }
@@ -468,7 +468,7 @@ fn an_implausible_status_changes_nothing() {
         SenderConfig {
             transfer,
             name: "file".to_owned(),
-            blake3: *blake3::hash(&file).as_bytes(),
+            digest: FileDigest::of_bytes(&file),
             layout: BlockLayout::new(file.len() as u64, 100, 16).unwrap(),
             servers: Some(1),
             join_wait: Duration::from_millis(300),

@@ -550,7 +550,7 @@ mod tests {
         assert_eq!(positions[0], LEFT);
         assert!((positions[420] - (WIDTH - RIGHT)).abs() < 1e-6);
         // Ten milliseconds of download can be seen beside two seconds of delay.
-        assert!(axis.x(0.011) - axis.x(0.001) > 20.0);
+        assert!(axis.x(0.011) - axis.x(0.001) > 12.0);
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl BlockLayout {
         start.min(self.size)..end.min(self.size)
     }
 
-    fn first_symbol(&self, block: u32) -> u64 {
+    pub(super) fn first_symbol(&self, block: u32) -> u64 {
         let long = block.min(self.long_blocks);
         let short = block - long;
         u64::from(long) * u64::from(self.long_symbols)

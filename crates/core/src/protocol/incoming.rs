@@ -115,10 +115,24 @@ impl Incoming {
         if *missing > 0 {
             return Taken::Kept;
         }
+        self.move_on();
+        self.open.remove(&block).map_or(Taken::Useless, Taken::Whole)
+    }
+
+    /// Marks blocks as whole that need not be received.
+    pub(super) fn set_whole(&mut self, blocks: &[u32]) {
+        for block in blocks {
+            if let Some(missing) = self.missing.get_mut(*block as usize) {
+                *missing = 0;
+            }
+        }
+        self.move_on();
+    }
+
+    fn move_on(&mut self) {
         while self.missing.get(self.first_incomplete as usize) == Some(&0) {
             self.first_incomplete += 1;
         }
-        self.open.remove(&block).map_or(Taken::Useless, Taken::Whole)
     }
 
     /// Gives up the block that has waited longest, if it is stale, for its memory.

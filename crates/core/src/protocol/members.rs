@@ -8,6 +8,13 @@ use super::path::Path;
 use super::polls::SentPoll;
 use crate::wire::{ReceiverId, ReceiverState, Status};
 
+/// What a member may cost, in symbols sent while it takes part: so many for each one that it
+/// says it gained, so many times the file for losses at the beginning, and so many for
+/// small files.
+const COST_PER_GAINED: u64 = 20;
+const COST_IN_FILES: u64 = 8;
+const FREE_COST: u64 = 8192;
+
 /// Only this many are kept track of; more are served but not waited for.
 pub(super) const MAX_MEMBERS: usize = 10_000;
 
@@ -22,6 +29,11 @@ pub(super) struct Member {
     pub(super) last_heard: Instant,
     pub(super) last_progress: Instant,
     pub(super) status: Option<Status>,
+    /// Symbols sent before it took part.
+    pub(super) joined_sent: u64,
+    /// The fewest symbols of the file that it ever said it lacked.
+    pub(super) least_lacking: u64,
+    pub(super) verifying_since: Option<Instant>,
     /// Symbols sent when its latest status was asked for, and what it had received.
     pub(super) counted: (u64, u64),
     pub(super) path: Path,
@@ -55,13 +67,24 @@ impl Member {
         self.status.as_ref().map_or(0, |status| status.round)
     }
 
-    fn take_status(&mut self, now: Instant, status: Status, poll: Option<SentPoll>, window: u64) {
-        let progressed = self.status.as_ref().is_none_or(|old| {
-            old.covered != status.covered || old.state != status.state || old.runs != status.runs
-        });
-        // Hashing a large file takes time and shows no progress.
-        if progressed || status.state == ReceiverState::Verifying {
+    fn take_status(&mut self, now: Instant, answer: Answer, window: u64) {
+        let Answer { status, poll, lacking, file } = answer;
+        if self.status.is_none() || lacking < self.least_lacking {
             self.last_progress = now;
+        }
+        self.least_lacking = self.least_lacking.min(lacking);
+        let gained = file.saturating_sub(self.least_lacking);
+        let allowed = COST_PER_GAINED * gained + COST_IN_FILES * file + FREE_COST;
+        if poll.is_some_and(|poll| poll.sent.saturating_sub(self.joined_sent) > allowed) {
+            let reason = "lacks more and more, whatever is sent".to_owned();
+            self.standing = Standing::Failed(reason);
+        }
+        // Hashing a large file takes time and shows no progress.
+        if status.state == ReceiverState::Verifying {
+            self.last_progress = now;
+            self.verifying_since.get_or_insert(now);
+        } else {
+            self.verifying_since = None;
         }
         let (sent_before, received_before) = self.counted;
         if let Some(poll) = poll.filter(|poll| poll.sent > sent_before) {
@@ -75,6 +98,31 @@ impl Member {
         }
         self.status = Some(status);
     }
+}
+
+/// A status with what the sender knows of it.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: Status,
+    /// What it answers, if that is remembered.
+    pub(super) poll: Option<SentPoll>,
+    /// Symbols of the file that it says it lacks, those not sent yet included.
+    pub(super) lacking: u64,
+    /// Symbols of the file.
+    pub(super) file: u64,
+}
+
+/// How long members may go on without what is expected of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// Without a word: it is not waited for.
+    pub(super) stall: Duration,
+    /// Without a word: it is given up.
+    pub(super) silence: Duration,
+    /// Without a gain.
+    pub(super) idle: Duration,
+    /// Verifying.
+    pub(super) verifying: Duration,
 }
 
 /// What everybody in the pass has answered.
@@ -158,14 +206,7 @@ impl Members {
 
     /// A newer answer than the one before, to `poll` if that is remembered; `window` symbols
     /// may be on the way.
-    pub(super) fn set_status(
-        &mut self,
-        now: Instant,
-        id: ReceiverId,
-        status: Status,
-        poll: Option<SentPoll>,
-        window: u64,
-    ) {
+    pub(super) fn set_status(&mut self, now: Instant, id: ReceiverId, answer: Answer, window: u64) {
         let Some(member) = self.all.get_mut(&id) else { return };
         if member.in_pass
             && let Some(slowest) = &mut self.slowest
@@ -173,7 +214,10 @@ impl Members {
         {
             slowest.count = slowest.count.saturating_sub(1);
         }
-        member.take_status(now, status, poll, window);
+        member.take_status(now, answer, window);
+        if !member.is_receiving() {
+            self.look_again();
+        }
         if self.slowest.is_some_and(|slowest| slowest.count == 0) {
             self.slowest = None;
         }
@@ -201,6 +245,11 @@ impl Members {
     }
 
     /// How many those are that have neither the file nor been given up.
+    /// Whether anybody who was there from the beginning is still receiving.
+    pub(super) fn is_first_receiving(&self, started: Instant) -> bool {
+        self.all.values().any(|member| member.is_receiving() && member.joined_at <= started)
+    }
+
     pub(super) fn receiving_count(&mut self) -> usize {
         if let Some(count) = self.receiving {
             return count;
@@ -325,30 +374,29 @@ impl Members {
     }
 
     /// Leaves behind who is late and gives up who is silent.
-    pub(super) fn judge(
-        &mut self,
-        now: Instant,
-        stall: Duration,
-        silence: Duration,
-        idle: Duration,
-    ) {
+    pub(super) fn judge(&mut self, now: Instant, patience: Patience) {
         self.look_again();
         for member in self.all.values_mut().filter(|member| member.is_receiving()) {
             let quiet = now.saturating_duration_since(member.last_heard);
-            if quiet >= stall {
+            if quiet >= patience.stall {
                 member.in_pass = false;
             }
             if !member.in_pass {
                 // Nobody repairs what it lacks until it has a pass.
                 member.last_progress = now;
             }
-            if quiet >= silence {
+            if quiet >= patience.silence {
                 member.standing = Standing::Silent;
             } else if !member.is_expected_to_advance() {
                 // It waits for others.
                 member.last_progress = now;
-            } else if now.saturating_duration_since(member.last_progress) >= idle {
+            } else if now.saturating_duration_since(member.last_progress) >= patience.idle {
                 member.standing = Standing::Failed("made no progress".to_owned());
+            }
+            let verifying =
+                member.verifying_since.map(|since| now.saturating_duration_since(since));
+            if verifying.is_some_and(|took| took >= patience.verifying) {
+                member.standing = Standing::Failed("did not finish verifying".to_owned());
             }
         }
     }

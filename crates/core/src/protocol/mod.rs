@@ -17,6 +17,7 @@
 
 mod block;
 mod code;
+mod digest;
 mod flow;
 mod gf256;
 mod incoming;
@@ -29,6 +30,7 @@ mod sender;
 
 pub use block::{BlockLayout, LayoutError, MAX_BLOCK_SYMBOLS, MAX_REPAIR_SYMBOLS};
 pub use code::{CAUCHY_CODE, CauchyCode, DecodeError, ErasureCode};
+pub use digest::FileDigest;
 pub use incoming::ReceivedBlock;
 pub use outgoing::BlockSource;
 pub use receiver::{AnnouncedFile, Receiver, ReceiverConfig, ReceiverEvent, TransferKey};

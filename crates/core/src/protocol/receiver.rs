@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::block::BlockLayout;
 use super::code::CAUCHY_CODE;
+use super::digest::FileDigest;
 use super::incoming::{Incoming, ReceivedBlock, Taken};
 use crate::wire::{
     Announce, Body, Confirm, EndReason, Frame, Join, ParseError, Poll, ReceiverId, ReceiverState,
@@ -56,6 +57,8 @@ pub struct AnnouncedFile {
     pub size: u64,
     /// BLAKE3 of all of them.
     pub blake3: [u8; 32],
+    /// How it is cut into blocks.
+    pub layout: BlockLayout,
 }
 
 /// What a [`Receiver`]'s owner has to do.
@@ -255,13 +258,14 @@ impl Receiver {
                 "block layout or erasure code is not supported here".to_owned(),
             ),
         };
-        if matches!(state, State::Offered(_)) {
+        if let State::Offered(layout) = state {
             self.events.push_back(ReceiverEvent::Announced {
                 key,
                 file: AnnouncedFile {
                     name: announce.name.to_owned(),
                     size: announce.size,
                     blake3: announce.blake3,
+                    layout,
                 },
             });
         }
@@ -328,11 +332,14 @@ impl Receiver {
         self.transfers.values().any(|transfer| matches!(transfer.state, State::Verifying))
     }
 
-    /// Takes part in an announced transfer. An empty file is complete at once.
-    pub fn accept(&mut self, key: TransferKey) {
+    /// Takes part in an announced transfer, of which some blocks are there already. A file
+    /// that lacks none is complete at once.
+    pub fn accept(&mut self, key: TransferKey, whole: &[u32]) {
         let Some(transfer) = self.transfers.get_mut(&key) else { return };
         let State::Offered(layout) = transfer.state else { return };
-        transfer.state = State::Receiving(Incoming::new(layout));
+        let mut incoming = Incoming::new(layout);
+        incoming.set_whole(whole);
+        transfer.state = State::Receiving(incoming);
         self.reply(key, None);
         self.complete_if_whole(key);
     }
@@ -363,9 +370,9 @@ impl Receiver {
     }
 
     /// The file is verified and stands under its final name.
-    pub fn handle_published(&mut self, key: TransferKey, blake3: [u8; 32]) {
+    pub fn handle_published(&mut self, key: TransferKey, digest: &FileDigest) {
         if self.transfers.get(&key).is_some_and(|transfer| transfer.state.is_active()) {
-            self.release(key, State::Confirmed(blake3));
+            self.release(key, State::Confirmed(digest.proof(key.1, self.config.id)));
             self.reply(key, None);
         }
     }
@@ -503,7 +510,7 @@ impl Receiver {
                 state: ReceiverState::Verifying,
                 runs: Vec::new(),
             }),
-            (State::Confirmed(blake3), _) => Body::Confirm(Confirm { receiver, blake3: *blake3 }),
+            (State::Confirmed(proof), _) => Body::Confirm(Confirm { receiver, proof: *proof }),
             (State::Refused(reason, text), _) => {
                 Body::Refuse(Refuse { receiver, reason: *reason, text })
             }

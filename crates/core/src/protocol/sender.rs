@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::block::BlockLayout;
 use super::code::CAUCHY_CODE;
+use super::digest::FileDigest;
 use super::flow::{Flow, RoundTrip};
-use super::members::{MAX_MEMBERS, Member, Members, Standing};
+use super::members::{Answer, MAX_MEMBERS, Member, Members, Patience, Standing};
 use super::outgoing::{BlockSource, Conditions, Outgoing};
 use super::path::Path;
 use super::polls::Polls;
@@ -29,6 +30,9 @@ const STALL: Duration = Duration::from_millis(1000);
 const SILENCE: Duration = Duration::from_secs(6);
 /// A receiver that answers but gets nowhere is given up after this long.
 const IDLE: Duration = Duration::from_secs(30);
+/// A receiver may verify for so long, and longer for a large file on a slow disk.
+const VERIFYING: Duration = Duration::from_secs(60);
+const SLOWEST_VERIFICATION: u64 = 4_000_000;
 /// A receiver is slow once the others have had to wait for it for so long.
 const SLOW_AFTER: Duration = Duration::from_millis(250);
 /// Up to this many receivers answer a poll at once (RFC 5401's back-off pays only above).
@@ -44,8 +48,8 @@ pub struct SenderConfig {
     pub transfer: TransferId,
     /// File name as announced.
     pub name: String,
-    /// BLAKE3 of the file.
-    pub blake3: [u8; 32],
+    /// Of the file.
+    pub digest: FileDigest,
     /// How it is cut.
     pub layout: BlockLayout,
     /// Start as soon as this many have joined; `None`: when joins have gone quiet.
@@ -150,6 +154,8 @@ enum Phase {
 pub struct Sender {
     config: SenderConfig,
     phase: Phase,
+    /// When sending began.
+    started: Instant,
     members: Members,
     flow: Flow,
     outgoing: Outgoing,
@@ -178,6 +184,7 @@ impl Sender {
             polls: Polls::new(now),
             config,
             phase: Phase::Announcing { since: now, last_join: None },
+            started: now,
             announced: 0,
             next_announce: now,
             announce_interval: FIRST_ANNOUNCE_INTERVAL,
@@ -272,6 +279,10 @@ impl Sender {
                 return false;
             }
             let on_time = matches!(self.phase, Phase::Announcing { .. });
+            if !on_time && !self.members.is_first_receiving(self.started) {
+                // Else a chain of late ones could go on for ever.
+                return false;
+            }
             let member = Member {
                 address: from,
                 window,
@@ -281,6 +292,9 @@ impl Sender {
                 last_heard: now,
                 last_progress: now,
                 status: None,
+                joined_sent: self.outgoing.sent(),
+                least_lacking: self.config.layout.source_symbols(),
+                verifying_since: None,
                 counted: (self.outgoing.sent(), 0),
                 path: Path::default(),
             };
@@ -327,7 +341,12 @@ impl Sender {
         if in_pass {
             self.outgoing.grant(&status, loss);
         }
-        self.members.set_status(now, receiver, status, poll, self.flow.window());
+        let layout = self.config.layout;
+        let in_runs = status.runs.iter().map(|run| u64::from(run.count) * u64::from(run.deficit));
+        let file = layout.source_symbols();
+        let lacking = in_runs.sum::<u64>() + file - layout.first_symbol(status.covered);
+        let answer = Answer { status, poll, lacking, file };
+        self.members.set_status(now, receiver, answer, self.flow.window());
         if in_pass || self.admit_late(now) {
             let path = self.members.get(receiver).map(|member| &member.path);
             self.overflow_signal |= overflowed || path.is_some_and(Path::is_overflowing);
@@ -402,14 +421,12 @@ impl Sender {
         if !self.admit(now, receiver, from, u16::MAX) || !self.is_receiving(receiver) {
             return;
         }
-        if confirm.blake3 == self.config.blake3 {
+        // Anybody can send a confirmation; who has the file can send a true one.
+        if confirm.proof == self.config.digest.proof(self.config.transfer, receiver) {
             self.members.set_standing(receiver, Standing::Confirmed);
             self.events.push_back(SenderEvent::Confirmed { receiver, server: from });
-        } else {
-            let reason = "confirmed other bytes than were sent".to_owned();
-            self.members.set_standing(receiver, Standing::Failed(reason));
+            self.advance(now);
         }
-        self.advance(now);
     }
 
     fn handle_refuse(&mut self, now: Instant, from: SocketAddr, refuse: &Refuse<'_>) {
@@ -430,7 +447,14 @@ impl Sender {
         self.start_if_ready(now);
         if now >= self.next_judgement && matches!(self.phase, Phase::Transferring) {
             self.next_judgement = now + STALL / 4;
-            self.members.judge(now, STALL, SILENCE, IDLE);
+            let patience = Patience {
+                stall: STALL,
+                silence: SILENCE,
+                idle: IDLE,
+                verifying: VERIFYING
+                    + Duration::from_secs(self.config.layout.size() / SLOWEST_VERIFICATION),
+            };
+            self.members.judge(now, patience);
             self.admit_late(now);
             self.advance(now);
             let is_held_up = self.outgoing.is_held_up(self.members.window());
@@ -451,6 +475,7 @@ impl Sender {
         };
         if ready || (waited && joined > 0) {
             self.phase = Phase::Transferring;
+            self.started = now;
             if self.config.servers.is_some() {
                 self.next_announce = self.next_announce.max(now + MAX_ANNOUNCE_INTERVAL);
             }
@@ -579,7 +604,7 @@ impl Sender {
                 symbol_size: layout.symbol_size() as u16,
                 block_symbols: layout.block_symbols(),
                 code: CAUCHY_CODE,
-                blake3: self.config.blake3,
+                blake3: self.config.digest.name(),
                 name: &self.config.name,
             }),
         });

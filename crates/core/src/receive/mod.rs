@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::event::{Event, EventKind, Observer};
 use crate::net::{Interface, NetError, ReceiveSocket};
 use crate::protocol::{AnnouncedFile, Receiver, ReceiverConfig, ReceiverEvent, TransferKey};
-use crate::store::{IncomingFile, Naming, StoreError, temporary_file};
+use crate::store::{IncomingFile, Naming, StoreError, remove_abandoned_files, temporary_file};
 use crate::wire::{ParseError, ReceiverId, RefuseReason};
 use writers::{StoreJob, StoreResult, Writers};
 
@@ -24,6 +24,7 @@ const BLOCK_MEMORY: usize = 24 << 20;
 /// A sender that says nothing for this long is given up.
 const SILENCE: Duration = Duration::from_secs(30);
 const OVERFLOW_INTERVAL: Duration = Duration::from_millis(10);
+const REMOVAL_INTERVAL: Duration = Duration::from_secs(300);
 const DROPPED_INTERVAL: Duration = Duration::from_secs(1);
 /// Most bytes of raw files that wait to be written.
 const RAW_MEMORY: usize = 16 << 20;
@@ -122,6 +123,7 @@ pub fn receive(
     config: &ReceiveConfig,
     observer: &dyn Observer,
 ) -> Result<ReceiveSummary, ReceiveError> {
+    remove_abandoned_files(&config.dir);
     temporary_file(&config.dir)
         .map_err(|error| ReceiveError::Dir { dir: config.dir.clone(), error })?;
     let mut socket = ReceiveSocket::bind(config.bind, &config.groups, config.interface.as_ref())?;
@@ -182,6 +184,7 @@ impl Server<'_> {
     ) -> Result<(), NetError> {
         let mut next_overflow = Instant::now();
         let mut next_dropped = Instant::now() + DROPPED_INTERVAL;
+        let mut next_removal = Instant::now() + REMOVAL_INTERVAL;
         let mut linger_until = None;
         loop {
             let received = socket.receive(|datagrams| {
@@ -202,6 +205,10 @@ impl Server<'_> {
             self.handle_events();
             while let Some((to, bytes)) = self.machine.poll_transmit() {
                 socket.reply(to, &bytes);
+            }
+            if now >= next_removal {
+                next_removal = now + REMOVAL_INTERVAL;
+                remove_abandoned_files(&self.config.dir);
             }
             if now >= next_dropped {
                 next_dropped = now + DROPPED_INTERVAL;
@@ -228,7 +235,12 @@ impl Server<'_> {
             }
             if !received {
                 let linger = linger_until.filter(|_| !verifying);
-                let due = [self.machine.poll_timeout(), linger, self.next_tell(next_dropped)];
+                let due = [
+                    self.machine.poll_timeout(),
+                    linger,
+                    self.next_tell(next_dropped),
+                    Some(next_removal),
+                ];
                 let due = due.into_iter().flatten().min();
                 socket.wait(due.map(|due| due.saturating_duration_since(Instant::now())))?;
             }
@@ -339,6 +351,7 @@ impl Server<'_> {
             name: file.name.clone(),
             bytes: file.size,
         });
+        let announced = file.clone();
         let size = file.size;
         let checked = self.check_size(size);
         self.quota_used += size;
@@ -349,12 +362,23 @@ impl Server<'_> {
             return;
         }
         // Not left to a writer: a join must not wait for another file's sync.
-        match IncomingFile::create(&self.config.dir, size) {
-            Ok(file) => {
+        match IncomingFile::resume(&self.config.dir, &announced) {
+            Ok((file, whole)) => {
+                if !whole.is_empty() {
+                    let len = |block: &u32| {
+                        let range = announced.layout.byte_range(*block);
+                        range.end - range.start
+                    };
+                    self.tell(EventKind::Resumed {
+                        transfer: key.1.to_string(),
+                        name: announced.name,
+                        bytes: whole.iter().map(len).sum(),
+                    });
+                }
                 if let Some(transfer) = self.transfers.get_mut(&key) {
                     transfer.created = Some(file);
                 }
-                self.machine.accept(key);
+                self.machine.accept(key, &whole);
             }
             Err(error) => self.store_failed(key, &error),
         }
@@ -377,15 +401,15 @@ impl Server<'_> {
                 }
             }
             StoreResult::Published { key, result: Err(error) } => self.store_failed(key, &error),
-            StoreResult::Published { key, result: Ok(path) } => {
+            StoreResult::Published { key, result: Ok(published) } => {
                 let Some(transfer) = self.transfers.remove(&key) else { return };
-                self.machine.handle_published(key, transfer.file.blake3);
+                self.machine.handle_published(key, &published.digest);
                 self.summary.files += 1;
                 self.summary.bytes += transfer.file.size;
                 self.tell(EventKind::Received {
                     transfer: key.1.to_string(),
                     from: key.0.to_string(),
-                    path: path.display().to_string(),
+                    path: published.path.display().to_string(),
                     bytes: transfer.file.size,
                     blake3: blake3::Hash::from_bytes(transfer.file.blake3).to_string(),
                     seconds: transfer.started.elapsed().as_secs_f64(),

@@ -12,7 +12,7 @@ use crossbeam::channel::{self, Receiver, Sender};
 
 use crate::net::{ReceiveSocket, Wakeup};
 use crate::protocol::{AnnouncedFile, ReceivedBlock, TransferKey};
-use crate::store::{IncomingFile, Naming, StoreError};
+use crate::store::{IncomingFile, Naming, PublishedFile, StoreError};
 
 /// One file's pieces are all handled by one thread; more threads serve more files at once.
 const MAX_THREADS: usize = 4;
@@ -32,7 +32,7 @@ pub(super) enum StoreResult {
     },
     Published {
         key: TransferKey,
-        result: Result<PathBuf, StoreError>,
+        result: Result<PublishedFile, StoreError>,
     },
     Raw {
         from: SocketAddr,
@@ -154,7 +154,7 @@ impl Writer {
                 None
             }
             StoreJob::Block { key, block } => {
-                let offset = block.offset;
+                let (number, offset) = (block.block, block.offset);
                 let (buffer, len) = match block.decode() {
                     Ok(decoded) => decoded,
                     Err(error) => {
@@ -166,7 +166,8 @@ impl Writer {
                 };
                 // Of a discarded file only the buffer is of interest.
                 let file = self.files.get_mut(&key);
-                let result = file.map_or(Ok(()), |file| file.write_at(offset, &buffer[..len]));
+                let result =
+                    file.map_or(Ok(()), |file| file.write_block(number, offset, &buffer[..len]));
                 if result.is_err() {
                     // Its end may be queued already: it must not be published.
                     self.files.remove(&key);
@@ -191,7 +192,7 @@ impl Writer {
         let publish = || {
             let mut file = IncomingFile::create(&self.dir, bytes.len() as u64)?;
             file.write_at(0, bytes)?;
-            file.publish(*blake3.as_bytes(), None, &self.naming)
+            Ok(file.publish(*blake3.as_bytes(), None, &self.naming)?.path)
         };
         StoreResult::Raw { from, bytes: bytes.len(), blake3, result: publish() }
     }

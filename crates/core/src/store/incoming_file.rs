@@ -7,8 +7,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
+use crate::protocol::{AnnouncedFile, FileDigest};
+
+use super::partial::{Journal, Partial};
 use super::{safe_file_name, sync_dir, temporary_file, with_number};
 
 /// How received files are called.
@@ -76,6 +79,15 @@ enum Ahead {
     Written(usize),
 }
 
+/// A file that was received, verified, and stands under its final name.
+#[derive(Debug)]
+pub struct PublishedFile {
+    /// Where.
+    pub path: PathBuf,
+    /// Of its bytes.
+    pub digest: FileDigest,
+}
+
 /// A file that is being received, under a temporary name in the folder it will stand in.
 #[derive(Debug)]
 pub struct IncomingFile {
@@ -85,6 +97,8 @@ pub struct IncomingFile {
     hashed: u64,
     ahead: AheadPieces,
     buffer: Vec<u8>,
+    /// Of a file that another process could go on with.
+    journal: Option<Journal>,
 }
 
 impl IncomingFile {
@@ -95,19 +109,54 @@ impl IncomingFile {
     pub fn create(dir: &Path, size: u64) -> Result<Self, StoreError> {
         let at = |error| StoreError::Io { path: dir.to_owned(), error };
         let file = temporary_file(dir).map_err(at)?;
-        let space = nix::sys::statvfs::statvfs(dir).map_err(|error| at(error.into()))?;
-        let available = space.blocks_available().saturating_mul(space.fragment_size());
-        if size > available {
-            return Err(StoreError::NoSpace { dir: dir.to_owned(), available, size });
-        }
-        Ok(Self {
+        require_space(dir, size)?;
+        Ok(Self::new(dir, file))
+    }
+
+    /// Begins an announced file, or goes on with what a killed process has left of it; gives
+    /// the blocks that are on disk already.
+    ///
+    /// # Errors
+    /// There is no room, or `dir` cannot be written to.
+    pub fn resume(dir: &Path, announced: &AnnouncedFile) -> Result<(Self, Vec<u32>), StoreError> {
+        let at = |error| StoreError::Io { path: dir.to_owned(), error };
+        let Some(partial) = Partial::open(dir, announced).map_err(at)? else {
+            return Ok((Self::create(dir, announced.size)?, Vec::new()));
+        };
+        let path = TempPath::try_from_path(partial.path).map_err(at)?;
+        let mut file = Self::new(dir, NamedTempFile::from_parts(partial.file, path));
+        file.journal = Some(partial.journal);
+        let lengths = partial.written.iter().map(|block| {
+            let range = announced.layout.byte_range(*block);
+            // A block fits memory.
+            (range.start, (range.end - range.start) as usize)
+        });
+        file.ahead.pieces = lengths.map(|(at, len)| (at, Ahead::Written(len))).collect();
+        let written: usize = file.ahead.pieces.values().map(Ahead::len).sum();
+        require_space(dir, announced.size - written as u64)?;
+        Ok((file, partial.written))
+    }
+
+    fn new(dir: &Path, file: NamedTempFile) -> Self {
+        Self {
             dir: dir.to_owned(),
             file,
             hasher: Box::default(),
             hashed: 0,
             ahead: AheadPieces::default(),
             buffer: Vec::new(),
-        })
+            journal: None,
+        }
+    }
+
+    /// Writes a block at its place, and notes that it is there.
+    ///
+    /// # Errors
+    /// The disk is full or failing.
+    pub fn write_block(&mut self, block: u32, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        self.write_at(offset, bytes)?;
+        let noted = self.journal.as_ref().map(|journal| journal.note(self.file.as_file(), block));
+        noted.unwrap_or(Ok(())).map_err(|error| self.io_error(error))
     }
 
     /// Writes a piece at its place and hashes as far as the file is without gaps.
@@ -122,6 +171,11 @@ impl IncomingFile {
         }
         self.hasher.update(bytes);
         self.hashed += bytes.len() as u64;
+        self.hash_on()
+    }
+
+    /// Hashes the pieces that follow what is hashed.
+    fn hash_on(&mut self) -> Result<(), StoreError> {
         while let Some(piece) = self.ahead.pieces.remove(&self.hashed) {
             match piece {
                 Ahead::Kept(piece) => {
@@ -147,29 +201,34 @@ impl IncomingFile {
     /// # Errors
     /// The bytes are not the announced ones, or the disk fails; the file is gone then.
     pub fn publish(
-        self,
+        mut self,
         announced: [u8; 32],
         name: Option<&str>,
         naming: &Naming,
-    ) -> Result<PathBuf, StoreError> {
-        self.verify(announced)?;
-        match name {
+    ) -> Result<PublishedFile, StoreError> {
+        self.hash_on()?;
+        let digest = self.verify(announced)?;
+        let path = match name {
             Some(name) if !naming.numbered => self.rename_to(&safe_file_name(name)),
             _ => {
                 let number = naming.next.fetch_add(1, Ordering::Relaxed);
                 let extension = self.extension(name.unwrap_or_default());
                 self.rename_to(&format!("img{number}{extension}"))
             }
-        }
+        };
+        Ok(PublishedFile { path: path?, digest })
     }
 
-    fn verify(&self, announced: [u8; 32]) -> Result<(), StoreError> {
-        let announced = blake3::Hash::from_bytes(announced);
-        let actual = self.hasher.finalize();
-        if actual != announced {
+    fn verify(&self, announced: [u8; 32]) -> Result<FileDigest, StoreError> {
+        let digest = FileDigest::of(&self.hasher);
+        if digest.name() != announced {
+            let [announced, actual] = [announced, digest.name()].map(blake3::Hash::from_bytes);
             return Err(StoreError::Corrupt { announced, actual });
         }
-        self.file.as_file().sync_data().map_err(|error| self.io_error(error))
+        let file = self.file.as_file();
+        let ended = self.journal.as_ref().map_or(Ok(()), |journal| journal.end(file));
+        ended.and_then(|()| file.sync_data()).map_err(|error| self.io_error(error))?;
+        Ok(digest)
     }
 
     /// What the bytes say, else what the name says.
@@ -216,6 +275,26 @@ impl IncomingFile {
     fn io_error(&self, error: io::Error) -> StoreError {
         StoreError::Io { path: self.file.path().to_owned(), error }
     }
+}
+
+impl Ahead {
+    fn len(&self) -> usize {
+        match self {
+            Self::Kept(bytes) => bytes.len(),
+            Self::Written(len) => *len,
+        }
+    }
+}
+
+fn require_space(dir: &Path, size: u64) -> Result<(), StoreError> {
+    let at =
+        |error: nix::errno::Errno| StoreError::Io { path: dir.to_owned(), error: error.into() };
+    let space = nix::sys::statvfs::statvfs(dir).map_err(at)?;
+    let available = space.blocks_available().saturating_mul(space.fragment_size());
+    if size > available {
+        return Err(StoreError::NoSpace { dir: dir.to_owned(), available, size });
+    }
+    Ok(())
 }
 
 /// The pieces of one file that wait to be hashed.
@@ -288,7 +367,8 @@ mod tests {
         let half = bytes.len() / 2;
         file.write_at(half as u64, &bytes[half..])?;
         file.write_at(0, &bytes[..half])?;
-        file.publish(*blake3::hash(bytes).as_bytes(), Some(name), &Naming::original())
+        let announced = *blake3::hash(bytes).as_bytes();
+        Ok(file.publish(announced, Some(name), &Naming::original())?.path)
     }
 
     #[test]
@@ -339,9 +419,9 @@ mod tests {
         ] {
             let mut file = IncomingFile::create(dir.path(), bytes.len() as u64).unwrap();
             file.write_at(0, bytes).unwrap();
-            let path =
-                file.publish(*blake3::hash(bytes).as_bytes(), Some("x.txt"), &naming).unwrap();
-            assert_eq!(path, dir.path().join(expected));
+            let announced = *blake3::hash(bytes).as_bytes();
+            let published = file.publish(announced, Some("x.txt"), &naming).unwrap();
+            assert_eq!(published.path, dir.path().join(expected));
         }
     }
 }

@@ -2,9 +2,11 @@
 
 mod incoming_file;
 mod name;
+mod partial;
 
-pub use incoming_file::{IncomingFile, Naming, StoreError};
+pub use incoming_file::{IncomingFile, Naming, PublishedFile, StoreError};
 pub use name::{safe_file_name, with_number};
+pub use partial::remove_abandoned_files;
 
 use std::fs::{File, Permissions};
 use std::io;
@@ -13,17 +15,23 @@ use std::path::Path;
 
 use tempfile::NamedTempFile;
 
+const PREFIX: &str = ".siar-";
+const SUFFIX: &str = ".part";
+
 /// A file of its own in `dir` that vanishes unless it is persisted.
 ///
 /// # Errors
 /// `dir` is not there or not writable.
 pub fn temporary_file(dir: &Path) -> io::Result<NamedTempFile> {
-    tempfile::Builder::new()
-        .prefix(".siar-")
-        .suffix(".part")
+    let file = tempfile::Builder::new()
+        .prefix(PREFIX)
+        .suffix(SUFFIX)
         // The process's umask still applies: the file ends as any other would.
         .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(dir)
+        .tempfile_in(dir)?;
+    // Says that somebody is writing it. Where locks are not supported it does without.
+    let _ = file.as_file().try_lock();
+    Ok(file)
 }
 
 /// Makes a rename in `dir` outlast a loss of power.

@@ -21,7 +21,7 @@ mod field {
     }
     pub(super) mod confirm {
         use std::ops::Range;
-        pub(crate) const BLAKE3: Range<usize> = 24..56;
+        pub(crate) const PROOF: Range<usize> = 24..56;
     }
 }
 
@@ -120,21 +120,21 @@ impl<'a> Refuse<'a> {
 pub struct Confirm {
     /// Who.
     pub receiver: ReceiverId,
-    /// BLAKE3 of the bytes as the receiver has them.
-    pub blake3: [u8; 32],
+    /// That it has the file, see [`crate::protocol::FileDigest::proof`].
+    pub proof: [u8; 32],
 }
 
 impl Confirm {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
         Ok(Self {
             receiver: ReceiverId(u64_at(bytes, field::RECEIVER)?),
-            blake3: array_at(bytes, field::confirm::BLAKE3)?,
+            proof: array_at(bytes, field::confirm::PROOF)?,
         })
     }
 
     pub(super) fn emit(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.receiver.0.to_be_bytes());
-        out.extend_from_slice(&self.blake3);
+        out.extend_from_slice(&self.proof);
     }
 }
 
@@ -163,7 +163,7 @@ mod tests {
 
         let confirm = Frame {
             transfer: TransferId(7),
-            body: Body::Confirm(Confirm { receiver, blake3: [9; 32] }),
+            body: Body::Confirm(Confirm { receiver, proof: [9; 32] }),
         };
         let bytes = confirm.to_datagram();
         assert_eq!(bytes.len(), 56);

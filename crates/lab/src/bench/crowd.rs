@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use siar_core::protocol::{
-    BlockLayout, Receiver, ReceiverConfig, ReceiverEvent, Sender, SenderConfig, SlowReceivers,
-    TransmitBatch,
+    BlockLayout, FileDigest, Receiver, ReceiverConfig, ReceiverEvent, Sender, SenderConfig,
+    SlowReceivers, TransmitBatch,
 };
 use siar_core::wire::{ReceiverId, TransferId};
 
@@ -99,12 +99,12 @@ pub fn simulate(count: usize) -> io::Result<Crowd> {
     let start = Instant::now();
     let mut now = start;
     let file: Vec<u8> = (0..SYMBOLS * u64::from(SYMBOL_SIZE)).map(|at| (at % 251) as u8).collect();
-    let blake3 = *blake3::hash(&file).as_bytes();
+    let digest = FileDigest::of_bytes(&file);
     let layout = BlockLayout::new(file.len() as u64, SYMBOL_SIZE, 128).map_err(io::Error::other)?;
     let config = SenderConfig {
         transfer: TransferId(1),
         name: "file".to_owned(),
-        blake3,
+        digest,
         layout,
         servers: Some(count),
         join_wait: Duration::from_secs(10),
@@ -156,7 +156,7 @@ pub fn simulate(count: usize) -> io::Result<Crowd> {
                 }
                 Due::Timer(index) => {
                     receivers[index].handle_timeout(now);
-                    serve(&mut receivers[index], index, now, blake3, &mut schedule);
+                    serve(&mut receivers[index], index, now, &digest, &mut schedule);
                 }
                 Due::AtReceivers(bytes) => {
                     for (index, receiver) in receivers.iter_mut().enumerate() {
@@ -167,7 +167,7 @@ pub fn simulate(count: usize) -> io::Result<Crowd> {
                             receiver
                                 .handle_datagram(now, address, &bytes)
                                 .map_err(io::Error::other)?;
-                            serve(receiver, index, now, blake3, &mut schedule);
+                            serve(receiver, index, now, &digest, &mut schedule);
                         }
                     }
                 }
@@ -194,18 +194,18 @@ fn serve(
     receiver: &mut Receiver,
     index: usize,
     now: Instant,
-    blake3: [u8; 32],
+    digest: &FileDigest,
     schedule: &mut Schedule,
 ) {
     while let Some(event) = receiver.poll_event() {
         match event {
-            ReceiverEvent::Announced { key, .. } => receiver.accept(key),
+            ReceiverEvent::Announced { key, .. } => receiver.accept(key, &[]),
             ReceiverEvent::Block { key, block } => {
                 if let Ok((buffer, _)) = block.decode() {
                     receiver.handle_block_written(key, buffer);
                 }
             }
-            ReceiverEvent::Complete { key } => receiver.handle_published(key, blake3),
+            ReceiverEvent::Complete { key } => receiver.handle_published(key, digest),
             ReceiverEvent::Abandoned { .. } => {}
         }
     }

@@ -1,0 +1,198 @@
+//! Somebody on the network answers a sender with lies. It must neither believe that a file
+//! has arrived nor send for ever.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use siar_core::protocol::{
+    BlockLayout, FileDigest, Sender, SenderConfig, SlowReceivers, TransmitBatch,
+};
+use siar_core::wire::{
+    Body, Confirm, DeficitRun, Frame, Join, Poll, ReceiverId, ReceiverState, Status, TransferId,
+};
+
+const TRANSFER: TransferId = TransferId(42);
+const SYMBOLS: u64 = 2000;
+const PER_BLOCK: u16 = 16;
+
+fn file() -> Vec<u8> {
+    (0..SYMBOLS as usize * 100).map(|index| (index * 7 % 251) as u8).collect()
+}
+
+fn sender(now: Instant, file: &[u8]) -> Sender {
+    let config = SenderConfig {
+        transfer: TRANSFER,
+        name: "file".to_owned(),
+        digest: FileDigest::of_bytes(file),
+        layout: BlockLayout::new(file.len() as u64, 100, PER_BLOCK).unwrap(),
+        servers: None,
+        join_wait: Duration::from_millis(300),
+        rate: None,
+        repair_memory: 1 << 20,
+        slow: SlowReceivers::Wait,
+    };
+    Sender::new(now, config)
+}
+
+fn address(attacker: u64) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, (attacker % 250) as u8], 5005))
+}
+
+fn frame(body: Body<'_>) -> Vec<u8> {
+    Frame { transfer: TRANSFER, body }.to_datagram()
+}
+
+fn join(receiver: u64) -> Vec<u8> {
+    let receiver = ReceiverId(receiver);
+    frame(Body::Join(Join { receiver, recv_buffer: 4 << 20, window: 500 }))
+}
+
+fn status(
+    receiver: u64,
+    poll: Poll,
+    covered: u32,
+    runs: Vec<DeficitRun>,
+    state: ReceiverState,
+) -> Vec<u8> {
+    frame(Body::Status(Status {
+        receiver: ReceiverId(receiver),
+        round: poll.round,
+        covered,
+        received: u64::from(poll.round) * 10_000,
+        overflowed: 0,
+        window: 500,
+        state,
+        runs,
+    }))
+}
+
+/// What a sender did until it ended.
+struct Seen {
+    symbols: u64,
+    took: Duration,
+    results: Vec<Result<(), String>>,
+}
+
+/// Lets `attack` answer announcements (`None`) and polls, a millisecond later each.
+fn play(mut attack: impl FnMut(Duration, Option<Poll>) -> Vec<(SocketAddr, Vec<u8>)>) -> Seen {
+    let file = file();
+    let start = Instant::now();
+    let mut now = start;
+    let mut sender = sender(now, &file);
+    let mut batch = TransmitBatch::default();
+    let mut symbols = 0;
+    for _step in 0..5_000_000 {
+        let mut answers = Vec::new();
+        let mut source = file.as_slice();
+        while sender.poll_transmit(now, &mut source, 16, &mut batch).unwrap() {
+            for datagram in batch.bytes.chunks(batch.segment_len) {
+                match Frame::parse(datagram).unwrap().body {
+                    Body::Announce(_) => answers.extend(attack(now - start, None)),
+                    Body::Poll(poll) => answers.extend(attack(now - start, Some(poll))),
+                    Body::Symbol(_) => symbols += 1,
+                    _ => {}
+                }
+            }
+        }
+        while sender.poll_event().is_some() {}
+        if sender.is_ended() {
+            let results = sender.outcomes().into_iter().map(|outcome| outcome.result).collect();
+            return Seen { symbols, took: now - start, results };
+        }
+        now = match answers.is_empty() {
+            true => now.max(sender.poll_timeout(now).expect("something is due")),
+            false => now + Duration::from_millis(1),
+        };
+        for (from, bytes) in answers {
+            sender.handle_datagram(now, from, &bytes);
+        }
+        sender.handle_timeout(now);
+    }
+    panic!("it goes on for ever: {symbols} symbols in {:?}", now - start);
+}
+
+#[test]
+fn a_confirmation_without_the_file_is_not_believed() {
+    let digest = FileDigest::of_bytes(&file());
+    let forged = [
+        digest.name(),
+        [0; 32],
+        // Another receiver's, and another transfer's.
+        digest.proof(TRANSFER, ReceiverId(8)),
+        digest.proof(TransferId(41), ReceiverId(7)),
+    ];
+    let seen = play(|_, poll| {
+        let confirm = |proof| frame(Body::Confirm(Confirm { receiver: ReceiverId(7), proof }));
+        match poll {
+            None => vec![(address(7), join(7))],
+            Some(_) => forged.map(|proof| (address(7), confirm(proof))).into(),
+        }
+    });
+    assert!(seen.results[0].is_err(), "{:?}", seen.results);
+    assert!(seen.took < Duration::from_secs(120), "{:?}", seen.took);
+}
+
+#[test]
+fn forged_lies_do_not_spoil_the_true_confirmation() {
+    let digest = FileDigest::of_bytes(&file());
+    let seen = play(|_, poll| {
+        let confirm = |proof| frame(Body::Confirm(Confirm { receiver: ReceiverId(7), proof }));
+        match poll {
+            None => vec![(address(7), join(7)), (address(7), confirm([1; 32]))],
+            Some(_) => vec![
+                (address(7), confirm([1; 32])),
+                // From elsewhere under its number.
+                (address(9), confirm(digest.proof(TRANSFER, ReceiverId(9)))),
+                (address(7), confirm(digest.proof(TRANSFER, ReceiverId(7)))),
+            ],
+        }
+    });
+    assert_eq!(seen.results[0], Ok(()));
+}
+
+/// Every answer lacks something else than the one before, and all of it.
+#[test]
+fn ever_changing_deficits_are_paid_for_only_so_long() {
+    let seen = play(|_, poll| match poll {
+        None => vec![(address(7), join(7))],
+        Some(poll) => {
+            let covered = poll.horizon;
+            let deficit = 1 + (poll.round % u32::from(PER_BLOCK - 1)) as u16;
+            let runs = (covered > 0).then_some(DeficitRun { first: 0, count: covered, deficit });
+            let runs = runs.into_iter().collect();
+            vec![(address(7), status(7, poll, covered, runs, ReceiverState::Receiving))]
+        }
+    });
+    assert!(seen.results[0].is_err(), "{:?}", seen.results);
+    assert!(seen.symbols < 40 * SYMBOLS, "{} symbols", seen.symbols);
+    assert!(seen.took < Duration::from_secs(600), "{:?}", seen.took);
+}
+
+#[test]
+fn verifying_has_an_end() {
+    let seen = play(|_, poll| match poll {
+        None => vec![(address(7), join(7))],
+        Some(poll) => {
+            let covered = poll.horizon;
+            vec![(address(7), status(7, poll, covered, Vec::new(), ReceiverState::Verifying))]
+        }
+    });
+    assert!(seen.results[0].is_err(), "{:?}", seen.results);
+    assert!(seen.took < Duration::from_secs(600), "{:?}", seen.took);
+}
+
+/// A new one joins whenever the one before is about to be given up.
+#[test]
+fn a_chain_of_joins_has_an_end() {
+    let seen = play(|at, poll| {
+        let attacker = at.as_secs() / 4 + 1;
+        match poll {
+            None => vec![(address(attacker), join(attacker))],
+            Some(_) => Vec::new(),
+        }
+    });
+    assert!(seen.results.iter().all(Result::is_err));
+    assert!(seen.took < Duration::from_secs(600), "{:?}", seen.took);
+}
