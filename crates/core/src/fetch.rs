@@ -53,6 +53,14 @@ pub enum FetchError {
         /// Why.
         error: io::Error,
     },
+    /// There is more than is wanted.
+    #[error("{url}: more than {limit} bytes, the limit for one file")]
+    TooLarge {
+        /// The URL.
+        url: String,
+        /// In bytes.
+        limit: u64,
+    },
     /// The file cannot be written.
     #[error("{path}: {error}")]
     Write {
@@ -80,18 +88,23 @@ static AGENT: LazyLock<ureq::Agent> = LazyLock::new(|| {
 });
 
 /// Downloads `url` into `dir` under its own name; a file of that name is replaced once the
-/// download is whole. `progress` is told the bytes so far and in all (zero if unknown).
+/// download is whole. More than `limit` bytes are an error. `progress` is told the bytes so far and in all (zero if unknown).
 ///
 /// # Errors
 /// The download failed; nothing is left under the file's name that was not there before.
 pub fn fetch(
     url: &str,
     dir: &Path,
+    limit: u64,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Download, FetchError> {
     let http = |error| FetchError::Http { url: url.to_owned(), error: Box::new(error) };
     let mut response = AGENT.get(url).call().map_err(http)?;
     let total = response.body().content_length().unwrap_or(0);
+    let too_large = || FetchError::TooLarge { url: url.to_owned(), limit };
+    if total > limit {
+        return Err(too_large());
+    }
     let name = file_name(url);
     let path = dir.join(&name);
     let unwritable = |path: &Path, error| FetchError::Write { path: path.to_owned(), error };
@@ -108,6 +121,9 @@ pub fn fetch(
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(FetchError::Body { url: url.to_owned(), bytes, error }),
         };
+        if bytes + read as u64 > limit {
+            return Err(too_large());
+        }
         hasher.update(&buffer[..read]);
         file.write_all(&buffer[..read]).map_err(|error| unwritable(&path, error))?;
         bytes += read as u64;
@@ -166,7 +182,7 @@ mod tests {
     fn a_download_is_written_and_hashed() {
         let dir = tempfile::tempdir().unwrap();
         let url = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
-        let download = fetch(&url, dir.path(), |_, total| assert_eq!(total, 5)).unwrap();
+        let download = fetch(&url, dir.path(), u64::MAX, |_, total| assert_eq!(total, 5)).unwrap();
         assert_eq!(download.path, dir.path().join("file.bin"));
         assert_eq!(download.digest, FileDigest::of_bytes(b"hello"));
         assert_eq!(std::fs::read(download.path).unwrap(), b"hello");
@@ -176,16 +192,29 @@ mod tests {
     fn a_body_cut_short_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let url = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nhello");
-        let error = fetch(&url, dir.path(), |_, _| ()).unwrap_err();
+        let error = fetch(&url, dir.path(), u64::MAX, |_, _| ()).unwrap_err();
         assert!(matches!(error, FetchError::Body { bytes: 5, .. }), "{error}");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn too_much_is_broken_off_whether_it_is_announced_or_not() {
+        let dir = tempfile::tempdir().unwrap();
+        for response in [
+            &b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"[..],
+            b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello",
+        ] {
+            let error = fetch(&serve(response), dir.path(), 4, |_, _| ()).unwrap_err();
+            assert!(matches!(error, FetchError::TooLarge { limit: 4, .. }), "{error}");
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        }
     }
 
     #[test]
     fn a_404_names_url_and_status() {
         let dir = tempfile::tempdir().unwrap();
         let url = serve(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
-        let error = fetch(&url, dir.path(), |_, _| ()).unwrap_err().to_string();
+        let error = fetch(&url, dir.path(), u64::MAX, |_, _| ()).unwrap_err().to_string();
         assert!(error.contains(&url) && error.contains("404"), "{error}");
     }
 }

@@ -57,6 +57,9 @@ pub struct ClientOptions {
     /// Where downloads are kept
     #[arg(long, default_value = ".", env = "SIAR_DIR")]
     pub dir: PathBuf,
+    /// Break off larger downloads, e.g. 1GiB
+    #[arg(long, value_name = "SIZE", value_parser = size, env = "SIAR_MAX_FILE")]
+    pub max_file: Option<u64>,
     /// Async styles: most workers at once [default: 20 in mp-async, 4 in mt-async]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), env = "SIAR_WORKERS")]
     pub workers: Option<u16>,
@@ -205,6 +208,7 @@ impl ClientOptions {
         let copies = concurrent * self.target.len();
         TaskConfig {
             dir: self.dir.clone(),
+            max_file: self.max_file.unwrap_or(u64::MAX),
             delay: self.delay,
             broadcast: BroadcastConfig {
                 destinations: Destinations {

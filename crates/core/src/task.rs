@@ -16,6 +16,8 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 pub struct TaskConfig {
     /// Where downloads are kept.
     pub dir: PathBuf,
+    /// Most bytes of one download.
+    pub max_file: u64,
     /// Simulated work between download and broadcast.
     pub delay: Duration,
     /// How the file is broadcast.
@@ -47,7 +49,7 @@ pub fn download_and_broadcast(
     let started = Instant::now();
     voice.event(EventKind::DownloadStarted);
     let mut last_progress = None;
-    let file = fetch(url, &config.dir, |bytes, total| {
+    let file = fetch(url, &config.dir, config.max_file, |bytes, total| {
         let now = Instant::now();
         if last_progress.is_none_or(|last| now >= last + PROGRESS_INTERVAL) {
             last_progress = Some(now);

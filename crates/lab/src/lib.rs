@@ -12,11 +12,13 @@
 //! | [`observe`] | what the lab sees by itself: packets, processes |
 //! | [`manifest`] | what a run was made with, and where its parts lie |
 //! | [`timeline`], [`chart`], [`pictures`] | pictures of a run |
+//! | [`mod@faults`] | what can go wrong is made to go wrong |
 //! | [`grade`] | a run judged from its evidence |
 
 pub mod bench;
 pub mod binaries;
 pub mod chart;
+pub mod faults;
 pub mod gateway;
 pub mod grade;
 pub mod manifest;

@@ -19,6 +19,7 @@ use lab::bench::{BenchConfig, measure, mount_memory};
 use lab::binaries::Binaries;
 use lab::gateway::Gateway;
 use lab::grade::{Grade, grade};
+use lab::namespace::own_mounts;
 use lab::namespace::{Namespace, become_lab_root};
 use lab::network::{NODES, Network, Node};
 use lab::pictures;
@@ -69,6 +70,15 @@ enum Task {
         /// Options of the report
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
+    },
+    /// Make go wrong what can go wrong, and see that the promises hold; a few minutes
+    Faults {
+        /// Only the cases that CI plays
+        #[arg(long)]
+        short: bool,
+        /// Only cases whose name contains this
+        #[arg(long, value_name = "PART", default_value = "")]
+        only: String,
     },
     /// Judge runs from their evidence, item by item; exits with 1 unless all passes
     Grade {
@@ -163,6 +173,7 @@ fn main() -> ExitCode {
     let result = match options.command {
         None => run(&options.run),
         Some(Task::Report { arguments }) => report(&arguments, &options.run),
+        Some(Task::Faults { short, only }) => faults(short, &only, &options.run),
         Some(Task::Grade { dirs, json, csv }) => grade_all(&dirs, json, &csv),
         Some(Task::Shell { node }) => shell(&node, &options.run),
         Some(Task::On { node, command }) => on(&node, &command),
@@ -216,6 +227,23 @@ fn report(arguments: &[OsString], options: &RunOptions) -> Result<ExitCode, LabE
         .code()
         .and_then(|code| u8::try_from(code).ok())
         .map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+fn faults(short: bool, only: &str, options: &RunOptions) -> Result<ExitCode, LabError> {
+    let binaries = Binaries::build()?;
+    let out = options.out.join("faults");
+    fs::create_dir_all(&out).map_err(LabError::file(&out))?;
+    let out = out.canonicalize().map_err(LabError::file(&out))?;
+    become_lab_root().map_err(LabError::Namespace)?;
+    own_mounts()?;
+    let played = lab::faults::play(&binaries, &out, short, only)?;
+    let table = lab::faults::table(&played);
+    let path = out.join("faults.md");
+    fs::write(&path, &table).map_err(LabError::file(&path))?;
+    println!("\n{}", table.lines().last().unwrap_or_default());
+    println!("table: {}", options.out.join("faults/faults.md").display());
+    let is_kept = !played.is_empty() && played.iter().all(|one| one.result.is_ok());
+    Ok(if is_kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn grade_all(dirs: &[PathBuf], json: bool, csv: &Path) -> Result<ExitCode, LabError> {

@@ -5,8 +5,11 @@ use std::io;
 use std::path::PathBuf;
 use std::thread;
 
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{getegid, geteuid};
+
+use crate::LabError;
 
 /// A network of its own; it is gone when this and all its processes are.
 #[derive(Debug)]
@@ -27,6 +30,18 @@ pub fn become_lab_root() -> io::Result<()> {
     std::fs::write("/proc/self/setgroups", "deny")?;
     std::fs::write("/proc/self/uid_map", format!("0 {user} 1"))?;
     std::fs::write("/proc/self/gid_map", format!("0 {group} 1"))
+}
+
+/// What this process and those that it starts mount from now on is theirs alone. To be
+/// called before any thread is started, as root of the process's user namespace.
+///
+/// # Errors
+/// The kernel does not permit it.
+pub fn own_mounts() -> Result<(), LabError> {
+    let refused = |error: nix::errno::Errno| LabError::Namespace(error.into());
+    let no_path: Option<&str> = None;
+    unshare(CloneFlags::CLONE_NEWNS).map_err(refused)?;
+    mount(no_path, "/", no_path, MsFlags::MS_REC | MsFlags::MS_PRIVATE, no_path).map_err(refused)
 }
 
 impl Namespace {

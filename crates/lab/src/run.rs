@@ -50,12 +50,29 @@ impl RunningServer {
         dir: &Path,
         arguments: &[&str],
     ) -> Result<Self, LabError> {
+        let program = binaries.server();
+        Self::start_by(network, &[&program.to_string_lossy()], node, dir, arguments)
+    }
+
+    /// The same with a program and its first arguments in place of the server's.
+    ///
+    /// # Errors
+    /// It cannot be started, or says why it does not listen.
+    pub fn start_by(
+        network: &Network,
+        words: &[&str],
+        node: Node,
+        dir: &Path,
+        arguments: &[&str],
+    ) -> Result<Self, LabError> {
         let files = dir.join("files");
         fs::create_dir_all(&files).map_err(LabError::file(&files))?;
         let (log, events) = (dir.join("server.log"), dir.join("server.events"));
         let output = File::create(&log).map_err(LabError::file(&log))?;
-        let mut command = Command::new(binaries.server());
+        let (program, first) = words.split_first().unwrap_or((&"server", &[]));
+        let mut command = Command::new(program);
         command
+            .args(first)
             .args(["--bind", &format!("{}:5005", network.listen_address())])
             .arg("--dir")
             .arg(&files)
@@ -65,7 +82,7 @@ impl RunningServer {
             .stdin(Stdio::null())
             .stderr(output.try_clone().map_err(LabError::file(&log))?)
             .stdout(output);
-        let program = binaries.server();
+        let program = PathBuf::from(program);
         let child = network.spawn(node, &mut command).map_err(LabError::file(&program))?;
         let mut server = Self { node, child, dir: dir.to_owned() };
         let limit = Instant::now() + START_LIMIT;

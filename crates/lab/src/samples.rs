@@ -29,6 +29,16 @@ impl Sample {
     }
 }
 
+/// A file at `/NAME` that no program can compress, the same each time.
+#[must_use]
+pub fn noise(name: &str, len: usize) -> Sample {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new().update(name.as_bytes()).finalize_xof().fill(&mut bytes);
+    let key = name.split('.').next().unwrap_or(name).to_owned();
+    // Samples live as long as the lab, and are few.
+    Sample { key: key.leak(), path: format!("/{name}").leak(), bytes }
+}
+
 /// Why a sample cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum SampleError {

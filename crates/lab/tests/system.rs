@@ -15,7 +15,7 @@ use lab::gateway::Gateway;
 use lab::namespace::become_lab_root;
 use lab::network::{CLIENT, GATEWAY, Network, Node, SERVERS};
 use lab::run::{RunningServer, compare, read_events};
-use lab::samples::{Sample, samples};
+use lab::samples::{Sample, noise, samples};
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -179,22 +179,6 @@ fn assert_success(output: &Output) {
         text(&output.stdout),
         text(&output.stderr)
     );
-}
-
-/// One file of noise at `/NAME`.
-fn noise(name: &str, len: usize) -> Sample {
-    let mut state = 0x9e37_79b9_7f4a_7c15u64 ^ len as u64;
-    let mut bytes = Vec::with_capacity(len + 8);
-    while bytes.len() < len {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(len);
-    let key = name.split('.').next().unwrap().to_owned();
-    // Samples live as long as the lab; a test's few names may live as long as the test.
-    Sample { key: key.leak(), path: format!("/{name}").leak(), bytes }
 }
 
 fn delivers(style: Style, loss: u8) {

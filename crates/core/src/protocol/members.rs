@@ -1,6 +1,6 @@
 //! The receivers of one transfer as its sender knows them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -376,6 +376,11 @@ impl Members {
     /// Leaves behind who is late and gives up who is silent.
     pub(super) fn judge(&mut self, now: Instant, patience: Patience) {
         self.look_again();
+        let mut latest: HashMap<SocketAddr, Instant> = HashMap::new();
+        for member in self.all.values() {
+            let joined = latest.entry(member.address).or_insert(member.joined_at);
+            *joined = member.joined_at.max(*joined);
+        }
         for member in self.all.values_mut().filter(|member| member.is_receiving()) {
             let quiet = now.saturating_duration_since(member.last_heard);
             if quiet >= patience.stall {
@@ -385,7 +390,8 @@ impl Members {
                 // Nobody repairs what it lacks until it has a pass.
                 member.last_progress = now;
             }
-            if quiet >= patience.silence {
+            let is_replaced = latest.get(&member.address) > Some(&member.last_heard);
+            if quiet >= patience.silence || quiet >= patience.stall && is_replaced {
                 member.standing = Standing::Silent;
             } else if !member.is_expected_to_advance() {
                 // It waits for others.

@@ -23,11 +23,11 @@ use std::fs;
 use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 
 use crate::LabError;
 use crate::binaries::Binaries;
 use crate::gateway::Gateway;
+use crate::namespace::own_mounts;
 use arena::Arena;
 use cells::{Cell, Work, cells};
 use programs::{Place, Run, Source};
@@ -60,9 +60,7 @@ pub fn mount_memory(dir: &Path) -> Result<(), LabError> {
     fs::create_dir_all(dir).map_err(LabError::file(dir))?;
     let refused = |error: nix::errno::Errno| LabError::Namespace(error.into());
     let no_path: Option<&str> = None;
-    unshare(CloneFlags::CLONE_NEWNS).map_err(refused)?;
-    mount(no_path, "/", no_path, MsFlags::MS_REC | MsFlags::MS_PRIVATE, no_path)
-        .map_err(refused)?;
+    own_mounts()?;
     mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::empty(), no_path).map_err(refused)?;
     // Peers ask the resolver for the names of their peers, and would wait for it.
     let hosts = dir.join("hosts");

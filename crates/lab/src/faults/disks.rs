@@ -1,0 +1,139 @@
+//! Full and read-only disks, quotas, names.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use super::stage::{Stage, delivered, names};
+use super::{CaseResult, Observed};
+use crate::network::SERVERS;
+use crate::run::compare;
+use crate::samples::{Sample, noise};
+
+const MIB: usize = 1 << 20;
+
+pub(super) fn full_at_server(stage: &Stage) -> CaseResult {
+    let source = stage.serve(vec![noise("large.bin", 16 * MIB)])?;
+    let first = stage.server(SERVERS[0], &[])?;
+    let disk = stage.small_disk(SERVERS[1].name, 8 * MIB as u64)?;
+    let second = stage.server_in(SERVERS[1], disk.path(), &[])?;
+    let ended = stage.client("mt", "client", &["--servers", "2", &source.url(0)])?.wait()?;
+    ended.expect(1, &["192.168.122.132:5005 did not confirm large.bin", "bytes free"])?;
+    let copies = delivered(&first, &source.samples)?;
+    nothing_in(&second.files())?;
+    // And while a file is being written.
+    fs::write(second.dir.join("ballast"), vec![1; 6 * MIB])?;
+    let small = stage.serve_more(vec![noise("small.bin", MIB)])?;
+    let ended = stage.client("mt", "again", &["--servers", "2", &small.url(0)])?.wait()?;
+    ended.expect(0, &[])?;
+    Ok(Observed::new("refused and named; smaller files still arrive", copies + 2))
+}
+
+pub(super) fn full_at_client(stage: &Stage) -> CaseResult {
+    let source = stage.serve(vec![noise("large.bin", 16 * MIB), noise("small.bin", MIB)])?;
+    let servers = stage.servers()?;
+    let disk = stage.small_disk("client", 8 * MIB as u64)?;
+    let client =
+        stage.client("mt", "client", &["--servers", "2", &source.url(0), &source.url(1)])?;
+    let dir = client.dir.clone();
+    let ended = client.wait()?;
+    ended.expect(1, &["url1: ", "No space left on device"])?;
+    let left = names(&dir);
+    if left != ["small.bin"] {
+        return Err(format!("the client's folder has {left:?}").into());
+    }
+    for server in &servers {
+        if compare(&server.files(), &source.samples).len() != 1 {
+            return Err(format!("{} lacks small.bin", server.node.name).into());
+        }
+    }
+    drop(disk);
+    Ok(Observed::new("its task fails and says so, the other arrives; nothing half is left", 2))
+}
+
+pub(super) fn read_only_at_server(stage: &Stage) -> CaseResult {
+    let disk = stage.small_disk(SERVERS[0].name, MIB as u64)?;
+    fs::create_dir_all(disk.path().join("files"))?;
+    disk.make_read_only()?;
+    let mut command = Command::new(stage.program("server"));
+    command.arg("--dir").arg(disk.path().join("files")).stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = stage.network.spawn(SERVERS[0], &mut command)?.wait_with_output()?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.code() != Some(1) || !text.contains("cannot write to") {
+        return Err(format!("{}: {text}", output.status).into());
+    }
+    Ok(Observed::new("the server does not start, and says why", 0))
+}
+
+pub(super) fn read_only_at_client(stage: &Stage) -> CaseResult {
+    let source = stage.serve(vec![noise("small.bin", MIB)])?;
+    let _servers = stage.servers()?;
+    let disk = stage.small_disk("downloads", MIB as u64)?;
+    disk.make_read_only()?;
+    let dir = disk.path().display().to_string();
+    let arguments = ["--servers", "2", "--dir", &dir, &source.url(0)];
+    let ended = stage.client("mp-async", "client", &arguments)?.wait()?;
+    ended.expect(1, &["url1: ", "Read-only file system"])?;
+    Ok(Observed::new("its task fails and says why", 0))
+}
+
+pub(super) fn quota(stage: &Stage) -> CaseResult {
+    let source = stage.serve(vec![noise("one.bin", MIB), noise("two.bin", MIB)])?;
+    let first = stage.server(SERVERS[0], &[])?;
+    let second = stage.server(SERVERS[1], &["--quota", "1500KiB"])?;
+    let arguments = ["--servers", "2", "--workers", "1", &source.url(0), &source.url(1)];
+    let ended = stage.client("mt-async", "client", &arguments)?.wait()?;
+    ended.expect(1, &["192.168.122.132:5005 did not confirm two.bin", "quota"])?;
+    let copies = delivered(&first, &source.samples)? + 1;
+    let there = names(&second.files());
+    if there != ["one.bin"] {
+        return Err(format!("{} has {there:?}", SERVERS[1].name).into());
+    }
+    Ok(Observed::new("the second file is refused there and named", copies))
+}
+
+pub(super) fn one_name_two_files(stage: &Stage) -> CaseResult {
+    // Equal in their last component only.
+    let named = |path: &'static str| Sample { path, ..noise(path, 4 * MIB) };
+    let source = stage.serve(vec![named("/a/photo.bin"), named("/b/photo.bin")])?;
+    let servers = stage.servers()?;
+    let one = stage.client("mt", "one", &["--servers", "2", &source.url(0)])?;
+    let two = stage.client("mt", "two", &["--servers", "2", &source.url(1)])?;
+    one.wait()?.expect(0, &[])?;
+    two.wait()?.expect(0, &[])?;
+    for server in &servers {
+        let there = names(&server.files());
+        if there != ["photo-1.bin", "photo.bin"] {
+            return Err(format!("{} has {there:?}", server.node.name).into());
+        }
+        let mut bytes: Vec<Vec<u8>> = there
+            .iter()
+            .map(|name| fs::read(server.files().join(name)))
+            .collect::<Result<_, _>>()?;
+        let mut wanted: Vec<Vec<u8>> =
+            source.samples.iter().map(|sample| sample.bytes.clone()).collect();
+        bytes.sort();
+        wanted.sort();
+        if bytes != wanted {
+            return Err(format!("{} has other bytes", server.node.name).into());
+        }
+    }
+    Ok(Observed::new("both are kept, one with a number", 4))
+}
+
+pub(super) fn same_file_twice(stage: &Stage) -> CaseResult {
+    let source = stage.serve(vec![noise("photo.bin", 4 * MIB)])?;
+    let servers = stage.servers()?;
+    let url = source.url(0);
+    let arguments = ["--servers", "2", &url, &url];
+    stage.client("mt", "client", &arguments)?.wait()?.expect(0, &[])?;
+    stage.client("mt", "client", &arguments[..3])?.wait()?.expect(0, &[])?;
+    let copies =
+        delivered(&servers[0], &source.samples)? + delivered(&servers[1], &source.samples)?;
+    Ok(Observed::new("three times, twice of them at once: it is there once", copies))
+}
+
+fn nothing_in(dir: &std::path::Path) -> Result<(), String> {
+    let there = names(dir);
+    if there.is_empty() { Ok(()) } else { Err(format!("{} has {there:?}", dir.display())) }
+}

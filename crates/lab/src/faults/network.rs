@@ -1,0 +1,105 @@
+//! Loss, links, sizes of packets and buffers.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use siar_core::event::EventKind;
+
+use super::stage::{Stage, delivered};
+use super::{CaseResult, Observed};
+use crate::network::{Network, SERVERS, call};
+use crate::samples::noise;
+
+/// Loses at each server what an expression of nftables picks.
+pub(super) fn lossy(stage: &Stage, picked: &str, len: usize) -> CaseResult {
+    let source = stage.serve(vec![noise("large.bin", len)])?;
+    let servers = stage.servers()?;
+    for node in SERVERS {
+        let Some(namespace) = stage.network.namespace(node) else { continue };
+        for command in [
+            "add table ip faults",
+            "add chain ip faults input { type filter hook input priority 0 ; policy accept ; }",
+            &format!("add rule ip faults input meta l4proto udp {picked} drop"),
+        ] {
+            call(namespace, "nft", command)?;
+        }
+    }
+    // One datagram a packet: a train would be lost as one.
+    let arguments = ["--servers", "2", "--no-segmentation", &source.url(0)];
+    let begin = Instant::now();
+    let ended = stage.client("mt", "client", &arguments)?.wait()?;
+    ended.expect(0, &[])?;
+    let copies =
+        delivered(&servers[0], &source.samples)? + delivered(&servers[1], &source.samples)?;
+    let (of_source, repair) = ended.datagrams();
+    let what = format!(
+        "{:.1} s, {:.2} datagrams for each of the source",
+        begin.elapsed().as_secs_f64(),
+        (of_source + repair) as f64 / of_source as f64
+    );
+    Ok(Observed::new(what, copies))
+}
+
+pub(super) fn link_down(stage: &Stage) -> CaseResult {
+    let source = stage.serve(vec![noise("large.bin", 64 << 20)])?;
+    let servers = stage.servers()?;
+    let arguments = ["--servers", "2", "--rate", "268mbit", &source.url(0)];
+    let client = stage.client("mt", "client", &arguments)?;
+    client.wait_for("the broadcast", |event| {
+        matches!(event.kind, EventKind::BroadcastStarted { .. })
+    })?;
+    std::thread::sleep(Duration::from_millis(500));
+    let Network::Namespaces { switch, .. } = &stage.network else {
+        return Err("no switch".into());
+    };
+    let port = SERVERS[1].name;
+    call(switch, "ip", &format!("link set {port} down"))?;
+    std::thread::sleep(Duration::from_secs(3));
+    call(switch, "ip", &format!("link set {port} up"))?;
+    let since = Instant::now();
+    client.wait()?.expect(0, &[])?;
+    let copies =
+        delivered(&servers[0], &source.samples)? + delivered(&servers[1], &source.samples)?;
+    Ok(Observed::new("both have it", copies).recovered(since))
+}
+
+/// Without the right to force it, a socket gets what the system allows all.
+pub(super) fn small_receive_buffer(stage: &Stage) -> CaseResult {
+    const DROP_RIGHT: &str = "setpriv";
+    if Command::new(DROP_RIGHT).arg("--version").output().is_err() {
+        return Err(format!("{DROP_RIGHT} of util-linux is not installed").into());
+    }
+    let source = stage.serve(vec![noise("large.bin", 64 << 20)])?;
+    let first = stage.server(SERVERS[0], &[])?;
+    let dir = stage.dir.join(SERVERS[1].name);
+    let prefix = [DROP_RIGHT, "--bounding-set", "-net_admin", "--inh-caps", "-net_admin"];
+    let second = stage.server_by(&prefix, SERVERS[1], &dir)?;
+    let begin = Instant::now();
+    let ended = stage.client("mt", "client", &["--servers", "2", &source.url(0)])?.wait()?;
+    ended.expect(0, &[])?;
+    let copies = delivered(&first, &source.samples)? + delivered(&second, &source.samples)?;
+    let (_, repair) = ended.datagrams();
+    let what = format!("{:.1} s, {repair} repair datagrams", begin.elapsed().as_secs_f64());
+    Ok(Observed::new(what, copies))
+}
+
+pub(super) fn mtu(stage: &Stage, mtu: usize) -> CaseResult {
+    let source = stage.serve(vec![noise("large.bin", 16 << 20)])?;
+    let Network::Namespaces { switch, nodes } = &stage.network else {
+        return Err("no switch".into());
+    };
+    for node in crate::network::NODES {
+        call(switch, "ip", &format!("link set {} mtu {mtu}", node.name))?;
+    }
+    for node in nodes {
+        call(node, "ip", &format!("link set eth0 mtu {mtu}"))?;
+    }
+    let servers = stage.servers()?;
+    let ended = stage.client("mt", "client", &["--servers", "2", &source.url(0)])?.wait()?;
+    ended.expect(0, &[])?;
+    let copies =
+        delivered(&servers[0], &source.samples)? + delivered(&servers[1], &source.samples)?;
+    let (of_source, repair) = ended.datagrams();
+    let bytes = source.samples[0].bytes.len() as u64 / of_source.max(1);
+    Ok(Observed::new(format!("{bytes} bytes a datagram, {repair} repair datagrams"), copies))
+}
