@@ -1,8 +1,9 @@
 //! File to servers.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,7 @@ use crate::net::{BroadcastFile, Broadcaster, Destinations, NetError, drive_sende
 use crate::protocol::{
     BlockLayout, MAX_BLOCK_SYMBOLS, Outcome, Sender, SenderConfig, SenderEvent, SlowReceivers,
 };
+use crate::seal::{Key, KeyError, SEAL_LEN};
 use crate::wire::TransferId;
 
 /// How a file is broadcast.
@@ -33,6 +35,8 @@ pub struct BroadcastConfig {
     pub repair_memory: usize,
     /// What becomes of a server that is much slower than the others.
     pub slow: SlowReceivers,
+    /// Holds the key that frames are sealed with. Each process reads it for itself.
+    pub key_file: Option<PathBuf>,
 }
 
 /// Wire format.
@@ -98,6 +102,9 @@ pub enum BroadcastError {
         /// Who joined.
         joined: Vec<String>,
     },
+    /// The key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The network or the file failed.
     #[error(transparent)]
     Net(#[from] NetError),
@@ -108,8 +115,6 @@ fn list(unconfirmed: &[(String, String)]) -> String {
     entries.collect::<Vec<_>>().join("; ")
 }
 
-/// Room that a sealed frame would need besides headers: nonce and tag.
-const SEAL_LEN: usize = 40;
 const IP_AND_UDP_LEN: usize = 28;
 /// A whole number of vectors, and what an Ethernet frame of 1,500 bytes holds.
 const MAX_SYMBOL_SIZE: usize = 1408;
@@ -171,7 +176,8 @@ fn broadcast_reliably(
     config: &BroadcastConfig,
     voice: &TaskVoice,
 ) -> Result<(), BroadcastError> {
-    let mut socket = Broadcaster::open(&config.destinations, config.segmentation)?;
+    let key = config.key_file.as_deref().map(Key::load).transpose()?;
+    let mut socket = Broadcaster::open(&config.destinations, config.segmentation, key.as_ref())?;
     let symbol_size = symbol_size(socket.path_mtu(), file.bytes);
     let layout = BlockLayout::new(file.bytes, symbol_size, MAX_BLOCK_SYMBOLS)
         .map_err(|error| BroadcastError::Layout { name: file.name.clone(), error })?;
@@ -183,6 +189,7 @@ fn broadcast_reliably(
             transfer,
             name: file.name.clone(),
             digest: file.digest,
+            unix_time_ms: unix_time_ms(),
             layout,
             servers: config.servers,
             join_wait: config.join_wait,
@@ -224,6 +231,12 @@ fn broadcast_reliably(
         return Err(BroadcastError::TooFewServers { name, expected, joined });
     }
     Ok(())
+}
+
+/// Milliseconds since 1970; zero before.
+pub(crate) fn unix_time_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The address, and the receiver's number where several share it.

@@ -20,6 +20,7 @@ pub mod progress;
 pub mod protocol;
 pub mod receive;
 pub mod run;
+pub mod seal;
 pub mod store;
 pub mod task;
 pub mod timing;

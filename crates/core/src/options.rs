@@ -13,6 +13,7 @@ use crate::event::Style;
 use crate::net::{Destinations, Interface};
 use crate::protocol::SlowReceivers;
 use crate::receive::{NamingChoice, ReceiveConfig};
+use crate::seal::Key;
 use crate::task::TaskConfig;
 use crate::urls::{self, Task, UrlListError};
 
@@ -72,6 +73,9 @@ pub struct ClientOptions {
     /// Without --servers: the longest wait for the first server to join
     #[arg(long, value_name = "DUR", default_value = "300ms", value_parser = duration, env = "SIAR_JOIN_WAIT")]
     pub join_wait: Duration,
+    /// Seal frames with this key, which the servers must have too: cargo lab keygen FILE
+    #[arg(long, value_name = "FILE", env = "SIAR_KEY_FILE")]
+    pub key_file: Option<PathBuf>,
     /// Wire format; raw is one datagram as the seed's scripts send it, without confirmation
     #[arg(long, value_enum, default_value_t = WireChoice::Reliable, env = "SIAR_WIRE")]
     pub wire: WireChoice,
@@ -166,6 +170,9 @@ pub struct ServerOptions {
     /// Refuse files that would take this run beyond SIZE in all
     #[arg(long, value_name = "SIZE", value_parser = size, env = "SIAR_QUOTA")]
     pub quota: Option<u64>,
+    /// Take only what is sealed with this key: cargo lab keygen FILE
+    #[arg(long, value_name = "FILE", env = "SIAR_KEY_FILE")]
+    pub key_file: Option<PathBuf>,
     /// Stop with 0 after N files
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), env = "SIAR_EXIT_AFTER")]
     pub exit_after: Option<u64>,
@@ -195,6 +202,16 @@ impl ClientOptions {
     pub fn worker_count(&self, style: Style) -> usize {
         let default = if style == Style::MpAsync { 20 } else { 4 };
         self.workers.map_or(default, usize::from)
+    }
+
+    /// What is wrong with the key, or with its use.
+    #[must_use]
+    pub fn key_fault(&self) -> Option<String> {
+        let path = self.key_file.as_deref()?;
+        if self.wire == WireChoice::Raw {
+            return Some("--wire raw sends nothing sealed: leave out --key-file".to_owned());
+        }
+        Key::load(path).err().map(|error| error.to_string())
     }
 
     /// What all tasks have in common; `concurrent` of them share the rate.
@@ -229,6 +246,7 @@ impl ClientOptions {
                     SlowChoice::Drop => SlowReceivers::Drop,
                 },
                 repair_memory: REPAIR_MEMORY / concurrent.max(1),
+                key_file: self.key_file.clone(),
             },
         }
     }
@@ -247,6 +265,7 @@ impl ServerOptions {
             max_file: self.max_file.unwrap_or(u64::MAX),
             quota: self.quota.unwrap_or(u64::MAX),
             exit_after: self.exit_after,
+            key_file: self.key_file.clone(),
         }
     }
 }

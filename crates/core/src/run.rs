@@ -42,6 +42,9 @@ pub fn run_client(style: Style, body: impl FnOnce(&Run)) -> ExitCode {
         Ok(tasks) => tasks,
         Err(error) => return usage_error(&error),
     };
+    if let Some(fault) = options.key_fault() {
+        return usage_error(&fault);
+    }
     let console = match Console::new(&options.console) {
         Ok(console) => Arc::new(console),
         Err(error) => return usage_error(&error),

@@ -26,6 +26,7 @@ fn sender(now: Instant, file: &[u8]) -> Sender {
         transfer: TRANSFER,
         name: "file".to_owned(),
         digest: FileDigest::of_bytes(file),
+        unix_time_ms: 0,
         layout: BlockLayout::new(file.len() as u64, 100, PER_BLOCK).unwrap(),
         servers: None,
         join_wait: Duration::from_millis(300),

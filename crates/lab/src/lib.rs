@@ -85,6 +85,9 @@ pub enum LabError {
         /// What it said.
         output: String,
     },
+    /// A key cannot be made.
+    #[error(transparent)]
+    Key(#[from] siar_core::seal::KeyError),
     /// No node has this name.
     #[error("no node is called {0}; there are {nodes}", nodes = network::NODES.map(|node| node.name).join(", "))]
     UnknownNode(String),

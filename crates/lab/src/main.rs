@@ -71,6 +71,11 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Make a key for --key-file: 32 random bytes, readable by you alone
+    Keygen {
+        /// Where; it must not be there yet
+        file: PathBuf,
+    },
     /// Make go wrong what can go wrong, and see that the promises hold; a few minutes
     Faults {
         /// Only the cases that CI plays
@@ -173,6 +178,7 @@ fn main() -> ExitCode {
     let result = match options.command {
         None => run(&options.run),
         Some(Task::Report { arguments }) => report(&arguments, &options.run),
+        Some(Task::Keygen { file }) => keygen(&file),
         Some(Task::Faults { short, only }) => faults(short, &only, &options.run),
         Some(Task::Grade { dirs, json, csv }) => grade_all(&dirs, json, &csv),
         Some(Task::Shell { node }) => shell(&node, &options.run),
@@ -227,6 +233,12 @@ fn report(arguments: &[OsString], options: &RunOptions) -> Result<ExitCode, LabE
         .code()
         .and_then(|code| u8::try_from(code).ok())
         .map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+fn keygen(file: &Path) -> Result<ExitCode, LabError> {
+    siar_core::seal::Key::create(file)?;
+    println!("{}", file.display());
+    Ok(ExitCode::SUCCESS)
 }
 
 fn faults(short: bool, only: &str, options: &RunOptions) -> Result<ExitCode, LabError> {

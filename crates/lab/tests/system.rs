@@ -4,11 +4,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lab::binaries::{Binaries, STYLES};
 use lab::gateway::Gateway;
@@ -20,6 +22,8 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use siar_core::event::{Event, EventKind, Style};
+use siar_core::seal::{Key, Opener, Sealer};
+use siar_core::wire::{Announce, Body, Frame, TransferId};
 
 fn main() {
     let arguments = Arguments::from_args();
@@ -56,6 +60,9 @@ fn main() {
         trial("two_urls_with_one_name_are_both_delivered".into(), one_name_twice),
         trial("several_servers_on_one_machine".into(), several_servers),
         trial("a_server_stops_on_a_signal_with_a_summary".into(), server_stops),
+        trial("sealed_files_arrive_where_the_key_is".into(), sealed),
+        trial("a_replayed_announcement_is_refused".into(), replayed),
+        trial("a_key_that_others_can_read_is_refused".into(), open_key),
         trial("raw_reaches_a_python_server".into(), raw_to_python)
             .with_ignored_flag(!has("python3")),
         trial("a_python_client_reaches_the_server".into(), raw_from_python)
@@ -448,6 +455,86 @@ fn one_name_twice() {
         .into();
     sizes.sort_unstable();
     assert_eq!(sizes, [30_000, 40_000]);
+}
+
+/// Of three servers one has the key, one another, and one none. Four processes at once.
+fn sealed() {
+    let lab = Lab::new(samples().unwrap());
+    let (key, other) = (lab.path("key"), lab.path("other"));
+    Key::create(&key).unwrap();
+    Key::create(&other).unwrap();
+    let (key, other) = (key.to_str().unwrap(), other.to_str().unwrap());
+    let good = lab.server(SERVERS[0], &["--key-file", key]);
+    let wrong = lab.server(SERVERS[1], &["--key-file", other]);
+    let dir = lab.path("plain");
+    let plain = RunningServer::start(&lab.network, binaries(), SERVERS[1], &dir, &[]).unwrap();
+    for style in [Style::Mp, Style::MtAsync] {
+        assert_success(&lab.client(style, &["--servers", "1", "--key-file", key]));
+        lab.assert_delivered(&good);
+    }
+    assert_eq!(fs::read_dir(wrong.files()).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(plain.files()).unwrap().count(), 0);
+    // What is not sealed is not taken either.
+    let output =
+        lab.client(Style::Mt, &[&format!("{}{}", lab.gateway.origin(), lab.samples[0].path)]);
+    assert!(text(&output.stderr).contains("192.168.122.132:5005 confirmed"), "the plain one");
+    assert!(!text(&output.stderr).contains("192.168.122.90"), "{}", text(&output.stderr));
+    for (server, says) in [(&good, "not sealed"), (&wrong, "sealed with another key")] {
+        wait_for("the count", || {
+            let log = fs::read_to_string(server.dir.join("server.log")).unwrap();
+            log.contains("datagrams dropped") && log.contains(says)
+        });
+        let log = fs::read_to_string(server.dir.join("server.log")).unwrap();
+        assert_eq!(log.matches("WARNING").count(), 1, "{log}");
+    }
+}
+
+/// Made with the key, but long ago.
+fn replayed() {
+    let lab = Lab::new(samples().unwrap());
+    let path = lab.path("key");
+    let key = Key::create(&path).unwrap();
+    let server = lab.server(SERVERS[0], &["--key-file", path.to_str().unwrap()]);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    let (mut sealer, mut opener) = (Sealer::new(&key), Opener::new(&key));
+    let client = || UdpSocket::bind((CLIENT.address, 0));
+    let socket = lab.network.on(CLIENT, client).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    for (transfer, time_ms, is_refused) in [(1, now, false), (2, now - 3_600_000, true)] {
+        let announce = Announce {
+            size: 5,
+            symbol_size: 5,
+            block_symbols: 1,
+            code: 1,
+            blake3: [0; 32],
+            time_ms,
+            name: "old.txt",
+        };
+        let frame = Frame { transfer: TransferId(transfer), body: Body::Announce(announce) };
+        let mut datagram = Vec::new();
+        sealer.seal(&frame.to_datagram(), &mut datagram);
+        socket.send_to(&datagram, (SERVERS[0].address, 5005)).unwrap();
+        let mut buffer = [0; 2000];
+        let len = socket.recv(&mut buffer).unwrap();
+        // It answers less than it was asked with.
+        assert!(len <= datagram.len());
+        let answer = Frame::parse(opener.open(&buffer[..len]).unwrap()).unwrap();
+        assert_eq!(matches!(answer.body, Body::Refuse(_)), is_refused, "{answer:?}");
+    }
+    let log = fs::read_to_string(server.dir.join("server.log")).unwrap();
+    assert!(log.contains("a replay, or a wrong clock"), "{log}");
+}
+
+fn open_key() {
+    let lab = Lab::new(samples().unwrap());
+    let path = lab.path("key");
+    Key::create(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let output = lab.client(Style::Mp, &["--key-file", path.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("mode 0644") && stderr.contains("chmod 600"), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
 }
 
 fn several_servers() {

@@ -16,6 +16,7 @@ use super::moderation::Moderation;
 use super::train::{Kernel, Train, TrainSender};
 use super::{Interface, NetError};
 use crate::protocol::TransmitBatch;
+use crate::seal::{Key, SEAL_LEN, Sealing};
 
 /// Linux takes at most this many bytes in one segmented send.
 const MAX_BATCH_BYTES: usize = 65_507;
@@ -69,6 +70,8 @@ pub struct Broadcaster {
     destinations: Vec<SocketAddr>,
     receive_buffer: Vec<u8>,
     moderation: Moderation,
+    sealing: Option<Sealing>,
+    sealed: TransmitBatch,
 }
 
 #[derive(Debug)]
@@ -80,11 +83,16 @@ struct UdpSocket {
 
 impl Broadcaster {
     /// Opens a socket on a free port; without `segmentation` it does not even try to have
-    /// the kernel cut trains into datagrams.
+    /// the kernel cut trains into datagrams. With a key, what it sends is sealed and what is
+    /// not sealed with it is not received.
     ///
     /// # Errors
     /// The interface is unknown, or the kernel refuses the socket.
-    pub fn open(destinations: &Destinations, segmentation: bool) -> Result<Self, NetError> {
+    pub fn open(
+        destinations: &Destinations,
+        segmentation: bool,
+        key: Option<&Key>,
+    ) -> Result<Self, NetError> {
         let socket = destinations.open()?;
         let state = UdpSocketState::new((&socket).into())?;
         // The kernel gives less if it must; nothing depends on it.
@@ -95,6 +103,8 @@ impl Broadcaster {
             destinations: destinations.sockets().collect(),
             receive_buffer: vec![0; 1 << 16],
             moderation: Moderation::default(),
+            sealing: key.map(Sealing::new),
+            sealed: TransmitBatch::default(),
         })
     }
 
@@ -106,9 +116,10 @@ impl Broadcaster {
         mtus.min().unwrap_or(1500)
     }
 
-    /// How many datagrams of `len` bytes one call may send.
+    /// How many frames of `len` bytes one call may send.
     #[must_use]
     pub fn max_segments(&self, len: usize) -> usize {
+        let len = len + if self.sealing.is_some() { SEAL_LEN } else { 0 };
         (MAX_BATCH_BYTES / len.max(1)).clamp(1, MAX_TRAIN)
     }
 
@@ -117,8 +128,20 @@ impl Broadcaster {
     /// # Errors
     /// Names the destination that the kernel cannot send to.
     pub fn send(&mut self, batch: &TransmitBatch) -> Result<(), NetError> {
+        let most_frames = self.max_segments(batch.segment_len);
+        let batch = match &mut self.sealing {
+            None => batch,
+            Some(sealing) => {
+                self.sealed.bytes.clear();
+                self.sealed.segment_len = batch.segment_len + SEAL_LEN;
+                for frame in batch.bytes.chunks(batch.segment_len.max(1)) {
+                    sealing.sealer.seal(frame, &mut self.sealed.bytes);
+                }
+                &self.sealed
+            }
+        };
         let segment_len = batch.segment_len;
-        let most = segment_len * self.max_segments(segment_len);
+        let most = segment_len * most_frames;
         for &destination in &self.destinations {
             for bytes in batch.bytes.chunks(most) {
                 self.sender
@@ -156,7 +179,13 @@ impl Broadcaster {
             }
             let [meta] = meta;
             for datagram in self.receive_buffer[..meta.len].chunks(meta.stride.max(1)) {
-                handle(meta.addr, datagram);
+                match &mut self.sealing {
+                    None => handle(meta.addr, datagram),
+                    Some(sealing) => match sealing.opener.open(datagram) {
+                        Ok(frame) => handle(meta.addr, frame),
+                        Err(error) => log::debug!("answer of {}: {error}", meta.addr),
+                    },
+                }
             }
         }
     }

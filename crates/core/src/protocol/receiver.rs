@@ -57,6 +57,8 @@ pub struct AnnouncedFile {
     pub size: u64,
     /// BLAKE3 of all of them.
     pub blake3: [u8; 32],
+    /// When the announcement was sent, in milliseconds since 1970 by the sender's clock.
+    pub announced_ms: u64,
     /// How it is cut into blocks.
     pub layout: BlockLayout,
 }
@@ -265,6 +267,7 @@ impl Receiver {
                     name: announce.name.to_owned(),
                     size: announce.size,
                     blake3: announce.blake3,
+                    announced_ms: announce.time_ms,
                     layout,
                 },
             });

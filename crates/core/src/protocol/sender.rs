@@ -50,6 +50,8 @@ pub struct SenderConfig {
     pub name: String,
     /// Of the file.
     pub digest: FileDigest,
+    /// When it was made, in milliseconds since 1970.
+    pub unix_time_ms: u64,
     /// How it is cut.
     pub layout: BlockLayout,
     /// Start as soon as this many have joined; `None`: when joins have gone quiet.
@@ -154,6 +156,7 @@ enum Phase {
 pub struct Sender {
     config: SenderConfig,
     phase: Phase,
+    created: Instant,
     /// When sending began.
     started: Instant,
     members: Members,
@@ -184,6 +187,7 @@ impl Sender {
             polls: Polls::new(now),
             config,
             phase: Phase::Announcing { since: now, last_join: None },
+            created: now,
             started: now,
             announced: 0,
             next_announce: now,
@@ -596,6 +600,8 @@ impl Sender {
 
     fn announce(&mut self, now: Instant, batch: &mut TransmitBatch) {
         let layout = self.config.layout;
+        // A transfer does not last for longer than 64 bits of milliseconds.
+        let since_begin = now.saturating_duration_since(self.created).as_millis() as u64;
         batch.single(&Frame {
             transfer: self.config.transfer,
             body: Body::Announce(Announce {
@@ -605,6 +611,7 @@ impl Sender {
                 block_symbols: layout.block_symbols(),
                 code: CAUCHY_CODE,
                 blake3: self.config.digest.name(),
+                time_ms: self.config.unix_time_ms.saturating_add(since_begin),
                 name: &self.config.name,
             }),
         });

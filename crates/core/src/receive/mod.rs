@@ -2,7 +2,7 @@
 
 mod writers;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,9 +12,11 @@ use std::time::{Duration, Instant};
 use crossbeam::channel;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use crate::broadcast::unix_time_ms;
 use crate::event::{Event, EventKind, Observer};
 use crate::net::{Interface, NetError, ReceiveSocket};
 use crate::protocol::{AnnouncedFile, Receiver, ReceiverConfig, ReceiverEvent, TransferKey};
+use crate::seal::{Key, KeyError, OpenError, SEALED_MAGIC, Sealing};
 use crate::store::{IncomingFile, Naming, StoreError, remove_abandoned_files, temporary_file};
 use crate::wire::{ParseError, ReceiverId, RefuseReason};
 use writers::{StoreJob, StoreResult, Writers};
@@ -30,6 +32,11 @@ const DROPPED_INTERVAL: Duration = Duration::from_secs(1);
 const RAW_MEMORY: usize = 16 << 20;
 /// What one of them costs besides its bytes.
 const RAW_JOB_COST: usize = 1024;
+const NO_KEY: &str = "sealed, and this server has no --key-file";
+/// How far sender and receiver may differ in time. Less than a transfer is remembered for, so
+/// that a replay meets either this or that.
+const MAX_AGE: Duration = Duration::from_secs(20);
+const MAX_STRANGERS: usize = 1024;
 const STOPPING: &str = "the server is stopping";
 /// After the last file, senders may ask again for this long.
 const LINGER: Duration = Duration::from_secs(2);
@@ -63,6 +70,8 @@ pub struct ReceiveConfig {
     pub quota: u64,
     /// Stop after so many files.
     pub exit_after: Option<u64>,
+    /// Holds the key that frames must be sealed with.
+    pub key_file: Option<PathBuf>,
 }
 
 /// The server cannot run.
@@ -71,6 +80,9 @@ pub enum ReceiveError {
     /// Its socket fails.
     #[error(transparent)]
     Net(#[from] NetError),
+    /// The key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// Files cannot be written where they are to go.
     #[error("cannot write to {dir}: {error}")]
     Dir {
@@ -103,6 +115,9 @@ struct Server<'a> {
     config: &'a ReceiveConfig,
     observer: &'a dyn Observer,
     machine: Receiver,
+    sealing: Option<Sealing>,
+    /// Senders with another key that were told of.
+    strangers: HashSet<IpAddr>,
     writers: Writers,
     transfers: HashMap<TransferKey, Transfer>,
     /// Bytes published or promised to transfers under way.
@@ -133,9 +148,12 @@ pub fn receive(
         NamingChoice::Img => Naming::numbered(),
     };
     let (results, finished) = channel::unbounded();
+    let key = config.key_file.as_deref().map(Key::load).transpose()?;
     let mut server = Server {
         config,
         observer,
+        sealing: key.as_ref().map(Sealing::new),
+        strangers: HashSet::new(),
         machine: Receiver::new(ReceiverConfig {
             id: ReceiverId(rand::random()),
             recv_buffer: socket.recv_buffer().map_err(NetError::from)?,
@@ -186,6 +204,7 @@ impl Server<'_> {
         let mut next_dropped = Instant::now() + DROPPED_INTERVAL;
         let mut next_removal = Instant::now() + REMOVAL_INTERVAL;
         let mut linger_until = None;
+        let mut sealed = Vec::new();
         loop {
             let received = socket.receive(|datagrams| {
                 let now = Instant::now();
@@ -204,7 +223,14 @@ impl Server<'_> {
             self.machine.handle_timeout(now);
             self.handle_events();
             while let Some((to, bytes)) = self.machine.poll_transmit() {
-                socket.reply(to, &bytes);
+                match &mut self.sealing {
+                    None => socket.reply(to, &bytes),
+                    Some(sealing) => {
+                        sealed.clear();
+                        sealing.sealer.seal(&bytes, &mut sealed);
+                        socket.reply(to, &sealed);
+                    }
+                }
             }
             if now >= next_removal {
                 next_removal = now + REMOVAL_INTERVAL;
@@ -264,11 +290,33 @@ impl Server<'_> {
     }
 
     fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
-        match self.machine.handle_datagram(now, from, bytes) {
+        let result = match &mut self.sealing {
+            None if bytes.starts_with(&SEALED_MAGIC) => {
+                *self.dropped.entry(NO_KEY.to_owned()).or_default() += 1;
+                return;
+            }
+            None => self.machine.handle_datagram(now, from, bytes),
+            Some(sealing) => match sealing.opener.open(bytes) {
+                Ok(frame) => self.machine.handle_datagram(now, from, frame),
+                Err(error) => {
+                    self.drop_unopened(from, error);
+                    return;
+                }
+            },
+        };
+        match result {
             Ok(()) => {}
             // The seed's format: the datagram is the file.
-            Err(ParseError::NotAFrame) => self.handle_raw(from, bytes),
+            Err(ParseError::NotAFrame) if self.sealing.is_none() => self.handle_raw(from, bytes),
             Err(error) => *self.dropped.entry(error.to_string()).or_default() += 1,
+        }
+    }
+
+    /// Counted, and told once of each sender.
+    fn drop_unopened(&mut self, from: SocketAddr, error: OpenError) {
+        *self.dropped.entry(error.to_string()).or_default() += 1;
+        if self.strangers.len() < MAX_STRANGERS && self.strangers.insert(from.ip()) {
+            log::warn!("{}: {error}: nothing of it is taken", from.ip());
         }
     }
 
@@ -297,6 +345,17 @@ impl Server<'_> {
             bytes: size,
         });
         self.writers.submit_raw(from, bytes.to_vec());
+    }
+
+    /// With a key, an announcement that was recorded and is sent again is refused.
+    fn check_time(&self, announced: &AnnouncedFile) -> Result<(), (RefuseReason, String)> {
+        let difference = unix_time_ms().abs_diff(announced.announced_ms);
+        if self.sealing.is_none() || difference <= MAX_AGE.as_millis() as u64 {
+            return Ok(());
+        }
+        let seconds = difference / 1000;
+        let text = format!("sent at a time {seconds} s from here: a replay, or a wrong clock");
+        Err((RefuseReason::Unsupported, text))
     }
 
     fn check_size(&self, size: u64) -> Result<(), (RefuseReason, String)> {
@@ -353,7 +412,7 @@ impl Server<'_> {
         });
         let announced = file.clone();
         let size = file.size;
-        let checked = self.check_size(size);
+        let checked = self.check_time(&announced).and_then(|()| self.check_size(size));
         self.quota_used += size;
         self.transfers.insert(key, Transfer { file, started, created: None });
         if let Err((reason, text)) = checked {

@@ -157,6 +157,7 @@ mod tests {
             name: "file".to_owned(),
             size,
             blake3: [7; 32],
+            announced_ms: 0,
             layout: BlockLayout::new(size, 10, 4).unwrap(),
         }
     }

@@ -12,7 +12,8 @@ mod field {
     pub(super) const CODE: usize = 28;
     pub(super) const NAME_LEN: usize = 29;
     pub(super) const BLAKE3: Range<usize> = 32..64;
-    pub(super) const NAME: usize = 64;
+    pub(super) const TIME: Range<usize> = 64..72;
+    pub(super) const NAME: usize = 72;
 }
 
 /// A file is on its way: all that a receiver needs in order to take it (the role of
@@ -29,6 +30,8 @@ pub struct Announce<'a> {
     pub code: u8,
     /// BLAKE3 of the whole file.
     pub blake3: [u8; 32],
+    /// When this announcement was sent, in milliseconds since 1970 by the sender's clock.
+    pub time_ms: u64,
     /// The sender's file name, at most 255 bytes; a receiver makes it safe before use.
     pub name: &'a str,
 }
@@ -43,6 +46,7 @@ impl<'a> Announce<'a> {
             block_symbols: u16_at(bytes, field::BLOCK_SYMBOLS)?,
             code: u8_at(bytes, field::CODE)?,
             blake3: array_at(bytes, field::BLAKE3)?,
+            time_ms: u64_at(bytes, field::TIME)?,
             name: str::from_utf8(name).map_err(|_| ParseError::Field("name"))?,
         };
         if announce.symbol_size == 0 {
@@ -63,6 +67,7 @@ impl<'a> Announce<'a> {
         // The name was cut to 255 bytes above.
         out.extend_from_slice(&[self.code, name.len() as u8, 0, 0]);
         out.extend_from_slice(&self.blake3);
+        out.extend_from_slice(&self.time_ms.to_be_bytes());
         out.extend_from_slice(name.as_bytes());
         let len = (out.len() - start).max(MIN_LEN);
         out.resize(start + len, 0);
@@ -83,16 +88,17 @@ mod tests {
                 block_symbols: 128,
                 code: 1,
                 blake3: [0xab; 32],
+                time_ms: 0x0123_4567_89ab_cdef,
                 name: "a.png",
             }),
         };
         let bytes = announce.to_datagram();
         assert_eq!(bytes[..16], *b"SIAR\x01\x01\0\0\x01\x02\x03\x04\x05\x06\x07\x08");
         assert_eq!(bytes[16..32], *b"\0\0\0\0\0\0\x4b\x78\x05\x80\0\x80\x01\x05\0\0");
-        assert_eq!(bytes[64..69], *b"a.png");
+        assert_eq!(bytes[64..77], *b"\x01\x23\x45\x67\x89\xab\xcd\xefa.png");
         assert_eq!(bytes.len(), 128);
         assert_eq!(Frame::parse(&bytes), Ok(announce));
-        assert_eq!(Frame::parse(&bytes[..68]), Err(ParseError::Truncated));
+        assert_eq!(Frame::parse(&bytes[..76]), Err(ParseError::Truncated));
     }
 
     #[test]
@@ -102,7 +108,7 @@ mod tests {
         bytes[25] = 1;
         bytes[27] = 1;
         bytes[29] = 1;
-        bytes[64] = 0xff;
+        bytes[72] = 0xff;
         assert_eq!(Frame::parse(&bytes), Err(ParseError::Field("name")));
     }
 }

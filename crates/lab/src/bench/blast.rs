@@ -66,7 +66,7 @@ pub fn send(path: &Path, rate: f64, one_by_one: bool) -> Result<Seen, BlastError
     let mut file = File::open(path).map_err(at)?;
     let destinations =
         Destinations { addresses: vec![Ipv4Addr::BROADCAST.into()], port: PORT, interface: None };
-    let mut trains = Broadcaster::open(&destinations, true)?;
+    let mut trains = Broadcaster::open(&destinations, true, None)?;
     let single = Socket::new(Domain::IPV4, Type::DGRAM, None).map_err(NetError::from)?;
     single.set_broadcast(true).map_err(NetError::from)?;
     let to = SocketAddr::from((Ipv4Addr::BROADCAST, PORT)).into();

@@ -105,6 +105,7 @@ pub fn simulate(count: usize) -> io::Result<Crowd> {
         transfer: TransferId(1),
         name: "file".to_owned(),
         digest,
+        unix_time_ms: 0,
         layout,
         servers: Some(count),
         join_wait: Duration::from_secs(10),

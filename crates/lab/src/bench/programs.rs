@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use siar_core::event::{Event, EventKind, Style};
+use siar_core::seal::Key;
 
 use super::arena::{Arena, server_address};
 use super::blast::Seen;
@@ -185,6 +186,8 @@ pub struct Siar {
     pub tasks: usize,
     /// Further options.
     pub arguments: &'static [&'static str],
+    /// With a key that seals all frames.
+    pub sealed: bool,
 }
 
 /// Runs a client of Siar against its servers.
@@ -192,8 +195,18 @@ pub struct Siar {
 /// # Errors
 /// The lab itself fails; a client that fails is a run with a fault.
 pub fn siar(place: &Place<'_>, source: &Source, what: &Siar) -> Result<Run, LabError> {
+    let key = place.dir.join("key");
+    if what.sealed {
+        Key::create(&key)?;
+    }
+    let seal = |command: &mut Command| {
+        if what.sealed {
+            command.env("SIAR_KEY_FILE", &key);
+        }
+    };
     let receivers = place.start_receivers("listening", |dir| {
         let mut command = Command::new(place.binaries.server());
+        seal(&mut command);
         command.arg("--no-progress").arg("--dir").arg(dir);
         command
     })?;
@@ -207,6 +220,7 @@ pub fn siar(place: &Place<'_>, source: &Source, what: &Siar) -> Result<Run, LabE
     let text: String = names.iter().map(line).collect();
     fs::write(&list, text).map_err(LabError::file(&list))?;
     let mut command = Command::new(place.binaries.client(what.style));
+    seal(&mut command);
     command
         .args(["--delay", "0s", "--no-progress", "--timeout", "60s", "--servers"])
         .arg(receivers.len().to_string())

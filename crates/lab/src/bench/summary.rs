@@ -124,6 +124,7 @@ impl<'a> Summary<'a> {
             ratio(self.wall("udpcast-loss-0"), clean_wall),
         );
         at_least("clean, against the limit", 0.8, ratio(clean, self.goodput("limit")));
+        at_least("with a key, against without", 0.8, ratio(self.goodput("siar-sealed"), clean));
         let lossy = self.goodput("siar-loss-10");
         at_least("10 % loss, against own clean", 0.7, ratio(lossy, clean));
         at_least("10 % loss, against UFTP at 10 %", 5.0, ratio(lossy, self.best_uftp(10)));

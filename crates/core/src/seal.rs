@@ -1,0 +1,320 @@
+//! Sealed frames: nobody without the key can read them, make them, or change them.
+//!
+//! ```text
+//!  0      4                20        24                        end - 16     end
+//! +------+----------------+---------+------ - - - - ----------+------------+
+//! | SIAS |   session id   | counter |  frame, encrypted       |    tag     |
+//! +------+----------------+---------+------ - - - - ----------+------------+
+//! ```
+//!
+//! The AEAD is AES-128-GCM (NIST SP 800-38D). Whoever seals chooses a session id of 128
+//! random bits; the session's key is derived from the key file's and the id, and its nonces
+//! count. So no nonce repeats under one key, however many processes seal at once.
+
+use std::collections::HashMap;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use ring::aead::{AES_128_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+
+/// What a sealed datagram is longer than its frame.
+pub const SEAL_LEN: usize = HEADER_LEN + TAG_LEN;
+/// How a sealed datagram begins.
+pub const SEALED_MAGIC: [u8; 4] = *b"SIAS";
+const HEADER_LEN: usize = 24;
+const COUNTER_AT: usize = 20;
+const TAG_LEN: usize = 16;
+const CONTEXT: &str = "siar 2026-11 sealed frames, session key";
+/// More sessions than this are not kept; a further one makes all be derived anew.
+const MAX_SESSIONS: usize = 4096;
+
+/// A key cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The file cannot be read or made.
+    #[error("key file {path}: {error}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Others may read it.
+    #[error("key file {path} can be read by others (mode {mode:04o}): chmod 600 {path}")]
+    Mode {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// It holds no key.
+    #[error("key file {0} does not hold 64 hexadecimal digits")]
+    Format(PathBuf),
+}
+
+/// 32 secret bytes that all who may take part share.
+#[derive(Clone)]
+pub struct Key([u8; 32]);
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key(…)")
+    }
+}
+
+impl Key {
+    /// Reads a key file: 64 hexadecimal digits, readable by its owner alone.
+    ///
+    /// # Errors
+    /// Says what is wrong with the file.
+    pub fn load(path: &Path) -> Result<Self, KeyError> {
+        let file = |error| KeyError::File { path: path.to_owned(), error };
+        let mode = fs::metadata(path).map_err(file)?.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(KeyError::Mode { path: path.to_owned(), mode });
+        }
+        let text = fs::read_to_string(path).map_err(file)?;
+        let key = blake3::Hash::from_hex(text.trim());
+        key.map(|key| Self(*key.as_bytes())).map_err(|_| KeyError::Format(path.to_owned()))
+    }
+
+    /// Makes a new key and its file.
+    ///
+    /// # Errors
+    /// The file is there already, or cannot be made.
+    pub fn create(path: &Path) -> Result<Self, KeyError> {
+        let key = Self(rand::random());
+        let write = || -> io::Result<()> {
+            let mut options = OpenOptions::new();
+            let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
+            writeln!(file, "{}", blake3::Hash::from_bytes(key.0).to_hex())?;
+            file.sync_all()
+        };
+        write().map_err(|error| KeyError::File { path: path.to_owned(), error })?;
+        Ok(key)
+    }
+
+    fn of_session(&self, session: [u8; 16]) -> LessSafeKey {
+        let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
+        hasher.update(&self.0).update(&session);
+        let derived = hasher.finalize();
+        #[allow(clippy::expect_used)] // AES-128 takes 16 bytes.
+        let key =
+            UnboundKey::new(&AES_128_GCM, &derived.as_bytes()[..16]).expect("a key of 16 bytes");
+        LessSafeKey::new(key)
+    }
+}
+
+/// Seals what one process sends.
+pub struct Sealer {
+    key: Key,
+    session: [u8; 16],
+    session_key: LessSafeKey,
+    counter: u32,
+}
+
+impl std::fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sealer(…)")
+    }
+}
+
+fn nonce(counter: u32) -> Nonce {
+    let mut nonce = [0; NONCE_LEN];
+    nonce[NONCE_LEN - 4..].copy_from_slice(&counter.to_be_bytes());
+    Nonce::assume_unique_for_key(nonce)
+}
+
+impl Sealer {
+    /// Begins a session.
+    #[must_use]
+    pub fn new(key: &Key) -> Self {
+        let session = rand::random();
+        Self { key: key.clone(), session, session_key: key.of_session(session), counter: 0 }
+    }
+
+    /// Writes the sealed frame behind what `out` already holds.
+    pub fn seal(&mut self, frame: &[u8], out: &mut Vec<u8>) {
+        if self.counter == u32::MAX {
+            *self = Self::new(&self.key);
+        }
+        let begin = out.len();
+        out.extend_from_slice(&SEALED_MAGIC);
+        out.extend_from_slice(&self.session);
+        out.extend_from_slice(&self.counter.to_be_bytes());
+        out.extend_from_slice(frame);
+        let (header, sealed) = out[begin..].split_at_mut(HEADER_LEN);
+        let tag = self.session_key.seal_in_place_separate_tag(
+            nonce(self.counter),
+            Aad::from(&*header),
+            sealed,
+        );
+        self.counter += 1;
+        #[allow(clippy::expect_used)] // It fails for more than 64 GiB; a datagram is shorter.
+        out.extend_from_slice(tag.expect("a datagram").as_ref());
+    }
+}
+
+/// A datagram that cannot be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// It is not sealed.
+    #[error("not sealed, and this side has a key")]
+    Plain,
+    /// It was sealed with another key, or changed on the way.
+    #[error("sealed with another key, or damaged")]
+    Key,
+}
+
+/// Opens what others have sealed.
+pub struct Opener {
+    key: Key,
+    sessions: HashMap<[u8; 16], Rc<LessSafeKey>>,
+    /// Most datagrams are of the same session as the one before.
+    latest: Option<([u8; 16], Rc<LessSafeKey>)>,
+    opened: Vec<u8>,
+}
+
+impl std::fmt::Debug for Opener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Opener(…)")
+    }
+}
+
+impl Opener {
+    /// Opens what is sealed with this key.
+    #[must_use]
+    pub fn new(key: &Key) -> Self {
+        Self { key: key.clone(), sessions: HashMap::new(), latest: None, opened: Vec::new() }
+    }
+
+    /// The frame in a sealed datagram.
+    ///
+    /// # Errors
+    /// It is none, or not of somebody who has the key.
+    pub fn open(&mut self, datagram: &[u8]) -> Result<&[u8], OpenError> {
+        if !datagram.starts_with(&SEALED_MAGIC) {
+            return Err(OpenError::Plain);
+        }
+        let (header, sealed) = datagram.split_at_checked(HEADER_LEN).ok_or(OpenError::Key)?;
+        let mut session = [0; 16];
+        session.copy_from_slice(&header[SEALED_MAGIC.len()..COUNTER_AT]);
+        let mut counter = [0; 4];
+        counter.copy_from_slice(&header[COUNTER_AT..]);
+        self.opened.clear();
+        self.opened.extend_from_slice(sealed);
+        let latest = self.latest.as_ref().filter(|(latest, _)| *latest == session);
+        let known = latest.map(|(_, key)| key).or_else(|| self.sessions.get(&session)).cloned();
+        let key = known.clone().unwrap_or_else(|| Rc::new(self.key.of_session(session)));
+        let nonce = nonce(u32::from_be_bytes(counter));
+        let len = match key.open_in_place(nonce, Aad::from(header), &mut self.opened) {
+            Ok(frame) => frame.len(),
+            Err(_) => return Err(OpenError::Key),
+        };
+        // Only sessions of those who have the key are kept.
+        if known.is_none() {
+            if self.sessions.len() >= MAX_SESSIONS {
+                self.sessions.clear();
+            }
+            self.sessions.insert(session, Rc::clone(&key));
+        }
+        if self.latest.as_ref().is_none_or(|(latest, _)| *latest != session) {
+            self.latest = Some((session, key));
+        }
+        Ok(&self.opened[..len])
+    }
+}
+
+/// Both directions of one process.
+#[derive(Debug)]
+pub struct Sealing {
+    /// For what it sends.
+    pub sealer: Sealer,
+    /// For what it receives.
+    pub opener: Opener,
+}
+
+impl Sealing {
+    /// With this key.
+    #[must_use]
+    pub fn new(key: &Key) -> Self {
+        Self { sealer: Sealer::new(key), opener: Opener::new(key) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sealed(sealer: &mut Sealer, frame: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        sealer.seal(frame, &mut out);
+        out
+    }
+
+    #[test]
+    fn what_is_sealed_is_opened_by_the_same_key_only() {
+        let (key, other) = (Key([1; 32]), Key([2; 32]));
+        let mut sealer = Sealer::new(&key);
+        let datagram = sealed(&mut sealer, b"frame");
+        assert_eq!(datagram.len(), 5 + SEAL_LEN);
+        assert!(!datagram.windows(5).any(|bytes| bytes == b"frame"));
+        assert_eq!(Opener::new(&key).open(&datagram), Ok(&b"frame"[..]));
+        assert_eq!(Opener::new(&other).open(&datagram), Err(OpenError::Key));
+        assert_eq!(Opener::new(&key).open(b"SIAR frame"), Err(OpenError::Plain));
+    }
+
+    #[test]
+    fn no_two_datagrams_share_session_and_counter() {
+        let key = Key([1; 32]);
+        let (mut one, mut two) = (Sealer::new(&key), Sealer::new(&key));
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..100 {
+            for sealer in [&mut one, &mut two] {
+                assert!(seen.insert(sealed(sealer, b"")[4..HEADER_LEN].to_vec()));
+            }
+        }
+        one.counter = u32::MAX - 1;
+        let last = sealed(&mut one, b"");
+        let next = sealed(&mut one, b"");
+        assert_ne!(last[4..COUNTER_AT], next[4..COUNTER_AT], "a new session");
+        assert_eq!(Opener::new(&key).open(&next), Ok(&b""[..]));
+    }
+
+    #[test]
+    fn a_key_file_is_its_owners_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        let key = Key::create(&path).unwrap();
+        assert_eq!(Key::load(&path).unwrap().0, key.0);
+        assert!(matches!(Key::create(&path), Err(KeyError::File { .. })));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let error = Key::load(&path).unwrap_err().to_string();
+        assert!(error.contains("mode 0640") && error.contains("chmod 600"), "{error}");
+        fs::write(&path, "short").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(matches!(Key::load(&path), Err(KeyError::Format(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn no_flipped_bit_gets_through(at in 0usize..(64 + SEAL_LEN), bit in 0u8..8) {
+            let key = Key([1; 32]);
+            let mut datagram = sealed(&mut Sealer::new(&key), &[7; 64]);
+            datagram[at] ^= 1 << bit;
+            prop_assert!(Opener::new(&key).open(&datagram).is_err());
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let mut opener = Opener::new(&Key([1; 32]));
+            prop_assert!(opener.open(&bytes).is_err());
+            let sealed_like = [&SEALED_MAGIC[..], &bytes].concat();
+            prop_assert!(opener.open(&sealed_like).is_err());
+        }
+    }
+}
