@@ -319,9 +319,11 @@ impl State {
     }
 }
 
-/// Names and reasons may come from the network: nothing in them moves the cursor.
+/// Names and reasons may come from the network: nothing in them moves the cursor or turns
+/// the text around (Unicode's bidirectional controls).
 fn printable(text: &str) -> String {
-    text.chars().filter(|character| !character.is_control()).collect()
+    let is_turning = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().filter(|&character| !character.is_control() && !is_turning(character)).collect()
 }
 
 /// Lines as Python's `logging` prints them: `WARNING:root:…`.

@@ -242,7 +242,14 @@ impl Receiver {
     }
 
     fn handle_announce(&mut self, now: Instant, key: TransferKey, announce: &Announce<'_>) {
-        if self.transfers.contains_key(&key) || self.transfers.len() >= MAX_TRANSFERS {
+        if self.transfers.contains_key(&key) {
+            return;
+        }
+        let blocks = announce.size / MIN_BLOCK_LEN;
+        if self.transfers.len() >= MAX_TRANSFERS || self.known_blocks() + blocks > MAX_BLOCKS {
+            self.forget_idle_transfers();
+        }
+        if self.transfers.len() >= MAX_TRANSFERS {
             return;
         }
         let layout = BlockLayout::new(announce.size, announce.symbol_size, announce.block_symbols)
@@ -288,6 +295,31 @@ impl Receiver {
             },
         );
         self.next_sweep.get_or_insert(now + self.config.silence);
+    }
+
+    /// Makes room: of the transfers that brought nothing yet or are over, the half that was
+    /// not heard of longest is forgotten. Whoever floods with announcements loses his own.
+    fn forget_idle_transfers(&mut self) {
+        let mut idle: Vec<(Instant, TransferKey)> = self
+            .transfers
+            .iter()
+            .filter(|(_, transfer)| match transfer.state {
+                State::Offered(_) | State::Receiving(_) => transfer.received == 0,
+                State::Verifying => false,
+                State::Confirmed(_) | State::Refused(..) | State::Ended => true,
+            })
+            .map(|(key, transfer)| (transfer.last_heard, *key))
+            .collect();
+        idle.sort_unstable_by_key(|(heard, _)| *heard);
+        idle.truncate(idle.len().div_ceil(2));
+        for (_, key) in idle {
+            let was_active = self.transfers[&key].state.is_active();
+            self.release(key, State::Ended);
+            self.transfers.remove(&key);
+            if was_active {
+                self.events.push_back(ReceiverEvent::Abandoned { key, reason: None });
+            }
+        }
     }
 
     fn known_blocks(&self) -> u64 {

@@ -32,6 +32,7 @@ const DROPPED_INTERVAL: Duration = Duration::from_secs(1);
 const RAW_MEMORY: usize = 16 << 20;
 /// What one of them costs besides its bytes.
 const RAW_JOB_COST: usize = 1024;
+const TOO_MANY: &str = "one of more useless announcements than can be told of";
 const NO_KEY: &str = "sealed, and this server has no --key-file";
 /// How far sender and receiver may differ in time. Less than a transfer is remembered for, so
 /// that a replay meets either this or that.
@@ -107,8 +108,34 @@ pub struct ReceiveSummary {
 struct Transfer {
     file: AnnouncedFile,
     started: Instant,
-    /// Until a writer has something to do with it.
-    created: Option<IncomingFile>,
+    /// What was left of it by another process, until a writer has something to do with it.
+    found: Option<IncomingFile>,
+    /// Whether a writer has it.
+    is_open: bool,
+}
+
+/// How much is told of announcements that bring nothing: else a flood of them would fill the
+/// disk with messages.
+struct Patience {
+    left: f64,
+    since: Instant,
+}
+
+impl Patience {
+    const MOST: f64 = 2000.0;
+    const PER_SECOND: f64 = 100.0;
+
+    fn new() -> Self {
+        Self { left: Self::MOST, since: Instant::now() }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let gained = now.saturating_duration_since(self.since).as_secs_f64() * Self::PER_SECOND;
+        (self.left, self.since) = ((self.left + gained).min(Self::MOST), now);
+        let is_enough = self.left >= 1.0;
+        self.left -= f64::from(u8::from(is_enough));
+        is_enough
+    }
 }
 
 struct Server<'a> {
@@ -118,6 +145,7 @@ struct Server<'a> {
     sealing: Option<Sealing>,
     /// Senders with another key that were told of.
     strangers: HashSet<IpAddr>,
+    patience: Patience,
     writers: Writers,
     transfers: HashMap<TransferKey, Transfer>,
     /// Bytes published or promised to transfers under way.
@@ -154,6 +182,7 @@ pub fn receive(
         observer,
         sealing: key.as_ref().map(Sealing::new),
         strangers: HashSet::new(),
+        patience: Patience::new(),
         machine: Receiver::new(ReceiverConfig {
             id: ReceiverId(rand::random()),
             recv_buffer: socket.recv_buffer().map_err(NetError::from)?,
@@ -308,7 +337,15 @@ impl Server<'_> {
             Ok(()) => {}
             // The seed's format: the datagram is the file.
             Err(ParseError::NotAFrame) if self.sealing.is_none() => self.handle_raw(from, bytes),
-            Err(error) => *self.dropped.entry(error.to_string()).or_default() += 1,
+            Err(error) => {
+                // What the sender of nonsense can choose must not make a line of its own.
+                let reason = match error {
+                    ParseError::Kind(_) => "unknown frame kind".to_owned(),
+                    ParseError::Version(_) => "another version of the protocol".to_owned(),
+                    other => other.to_string(),
+                };
+                *self.dropped.entry(reason).or_default() += 1;
+            }
         }
     }
 
@@ -404,50 +441,72 @@ impl Server<'_> {
 
     fn handle_announced(&mut self, key: TransferKey, file: AnnouncedFile) {
         let started = Instant::now();
-        self.tell(EventKind::TransferStarted {
-            transfer: key.1.to_string(),
-            from: key.0.to_string(),
-            name: file.name.clone(),
-            bytes: file.size,
-        });
+        if self.patience.take(started) {
+            self.tell(EventKind::TransferStarted {
+                transfer: key.1.to_string(),
+                from: key.0.to_string(),
+                name: file.name.clone(),
+                bytes: file.size,
+            });
+        }
         let announced = file.clone();
-        let size = file.size;
-        let checked = self.check_time(&announced).and_then(|()| self.check_size(size));
-        self.quota_used += size;
-        self.transfers.insert(key, Transfer { file, started, created: None });
+        let checked = self.check_time(&file).and_then(|()| self.check_size(file.size));
+        self.transfers.insert(key, Transfer { file, started, found: None, is_open: false });
         if let Err((reason, text)) = checked {
             self.machine.refuse(key, reason, &text);
             self.fail(key, &text);
             return;
         }
-        // Not left to a writer: a join must not wait for another file's sync.
-        match IncomingFile::resume(&self.config.dir, &announced) {
-            Ok((file, whole)) => {
-                if !whole.is_empty() {
-                    let len = |block: &u32| {
-                        let range = announced.layout.byte_range(*block);
-                        range.end - range.start
-                    };
-                    self.tell(EventKind::Resumed {
-                        transfer: key.1.to_string(),
-                        name: announced.name,
-                        bytes: whole.iter().map(len).sum(),
-                    });
+        // A file is not made before its first block: announcements cost their sender nothing.
+        match IncomingFile::find(&self.config.dir, &announced) {
+            Ok(Some((file, whole))) => {
+                let len = |block: &u32| {
+                    let range = announced.layout.byte_range(*block);
+                    range.end - range.start
+                };
+                let bytes: u64 = whole.iter().map(len).sum();
+                if bytes > 0 {
+                    let (transfer, name) = (key.1.to_string(), announced.name);
+                    self.tell(EventKind::Resumed { transfer, name, bytes });
                 }
                 if let Some(transfer) = self.transfers.get_mut(&key) {
-                    transfer.created = Some(file);
+                    transfer.found = Some(file);
                 }
                 self.machine.accept(key, &whole);
             }
+            Ok(None) => self.machine.accept(key, &[]),
             Err(error) => self.store_failed(key, &error),
         }
     }
 
-    /// Hands the file to its writer, if it has not got it yet.
+    /// Hands the file to its writer, if it has not got it yet; from then on it counts. Where
+    /// that fails, the writer gets blocks of a file that it does not know, and drops them.
     fn open(&mut self, key: TransferKey) {
-        let file = self.transfers.get_mut(&key).and_then(|transfer| transfer.created.take());
-        if let Some(file) = file {
-            self.writers.submit(StoreJob::Open { key, file });
+        let Some(transfer) = self.transfers.get_mut(&key).filter(|transfer| !transfer.is_open)
+        else {
+            return;
+        };
+        let (size, found) = (transfer.file.size, transfer.found.take());
+        let announced = transfer.file.clone();
+        if let Err((reason, text)) = self.check_size(size) {
+            self.machine.refuse(key, reason, &text);
+            self.fail(key, &text);
+            return;
+        }
+        let opened = found.map_or_else(
+            // Not left to a writer: a block must not wait for another file's sync.
+            || IncomingFile::resume(&self.config.dir, &announced).map(|(file, _)| file),
+            Ok,
+        );
+        match opened {
+            Ok(file) => {
+                self.quota_used += size;
+                if let Some(transfer) = self.transfers.get_mut(&key) {
+                    transfer.is_open = true;
+                }
+                self.writers.submit(StoreJob::Open { key, file });
+            }
+            Err(error) => self.store_failed(key, &error),
         }
     }
 
@@ -520,8 +579,14 @@ impl Server<'_> {
 
     fn fail(&mut self, key: TransferKey, reason: &str) {
         let Some(transfer) = self.transfers.remove(&key) else { return };
-        self.quota_used -= transfer.file.size;
+        if transfer.is_open {
+            self.quota_used -= transfer.file.size;
+        }
         self.summary.failed += 1;
+        if !transfer.is_open && !self.patience.take(Instant::now()) {
+            *self.dropped.entry(TOO_MANY.to_owned()).or_default() += 1;
+            return;
+        }
         self.tell(EventKind::TransferFailed {
             transfer: key.1.to_string(),
             from: key.0.to_string(),

@@ -113,6 +113,22 @@ impl IncomingFile {
         Ok(Self::new(dir, file))
     }
 
+    /// What a killed process has left of an announced file, if anything; see
+    /// [`Self::resume`].
+    ///
+    /// # Errors
+    /// `dir` cannot be written to.
+    pub fn find(
+        dir: &Path,
+        announced: &AnnouncedFile,
+    ) -> Result<Option<(Self, Vec<u32>)>, StoreError> {
+        if !Partial::path(dir, announced).exists() {
+            require_space(dir, announced.size)?;
+            return Ok(None);
+        }
+        Self::resume(dir, announced).map(Some)
+    }
+
     /// Begins an announced file, or goes on with what a killed process has left of it; gives
     /// the blocks that are on disk already.
     ///

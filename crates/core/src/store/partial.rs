@@ -41,11 +41,16 @@ pub(super) struct Partial {
 }
 
 impl Partial {
+    /// Where the partial file of an announced one is.
+    pub(super) fn path(dir: &Path, announced: &AnnouncedFile) -> PathBuf {
+        let digest = blake3::Hash::from_bytes(announced.blake3).to_hex();
+        dir.join(format!("{PREFIX}{}-{:x}{SUFFIX}", &digest[..32], announced.size))
+    }
+
     /// Opens or creates the partial file of an announced one. `None` if somebody else is
     /// writing it.
     pub(super) fn open(dir: &Path, announced: &AnnouncedFile) -> io::Result<Option<Self>> {
-        let digest = blake3::Hash::from_bytes(announced.blake3).to_hex();
-        let path = dir.join(format!("{PREFIX}{}-{:x}{SUFFIX}", &digest[..32], announced.size));
+        let path = Self::path(dir, announced);
         let file = OpenOptions::new()
             .read(true)
             .write(true)

@@ -7,9 +7,11 @@
 //! | `network` | loss, links, sizes of packets and buffers |
 //! | `processes` | servers, clients and workers that are killed or stopped |
 //! | `disks` | full and read-only disks, quotas, names |
+//! | `hostile` | a flood of hostile datagrams |
 //! | `sources` | HTTP servers that misbehave |
 
 mod disks;
+mod hostile;
 mod network;
 mod processes;
 mod sources;
@@ -98,6 +100,7 @@ const CASES: &[Case] = &[
     case("quota reached", disks::quota),
     case("two clients, one name, different files", disks::one_name_two_files),
     case("the same file twice", disks::same_file_twice),
+    case("flood of hostile datagrams", hostile::flood),
     case("source stalls", sources::stalls),
     case("source resets the connection", sources::resets),
     case("source sends less than it announces", sources::sends_less),
