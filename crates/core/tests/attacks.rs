@@ -172,6 +172,25 @@ fn ever_changing_deficits_are_paid_for_only_so_long() {
 }
 
 #[test]
+fn having_all_and_never_confirming_has_an_end() {
+    for (covers_all, alternates) in [(true, false), (false, false), (true, true), (false, true)] {
+        let seen = play(|_, poll| match poll {
+            None => vec![(address(7), join(7))],
+            Some(poll) => {
+                let covered = if covers_all { poll.horizon } else { 0 };
+                let state = match alternates && poll.round % 2 == 0 {
+                    true => ReceiverState::Verifying,
+                    false => ReceiverState::Receiving,
+                };
+                vec![(address(7), status(7, poll, covered, Vec::new(), state))]
+            }
+        });
+        assert!(seen.results[0].is_err(), "{:?}", seen.results);
+        assert!(seen.took < Duration::from_secs(600), "{:?}", seen.took);
+    }
+}
+
+#[test]
 fn verifying_has_an_end() {
     let seen = play(|_, poll| match poll {
         None => vec![(address(7), join(7))],

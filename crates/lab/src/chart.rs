@@ -189,8 +189,9 @@ fn text(class: &str, x: f64, y: f64, content: &str) -> String {
     format!("<text class='{class}' x='{x:.1}' y='{y:.1}'>{}</text>\n", escape(content))
 }
 
-/// Text as XML content; what XML cannot hold becomes a space.
-pub(crate) fn escape(text: &str) -> String {
+/// Text as XML content or attribute; what XML cannot hold becomes a space.
+#[must_use]
+pub fn escape(text: &str) -> String {
     let text = text.replace(|c: char| matches!(c, '\0'..=' ' | '\u{fffe}' | '\u{ffff}'), " ");
     let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     text.replace('"', "&quot;").replace('\'', "&#39;")

@@ -17,7 +17,7 @@ use siar_core::event::{Event, EventKind, Style};
 use crate::LabError;
 use crate::binaries::{Binaries, STYLES};
 use crate::gateway::Gateway;
-use crate::manifest::{Manifest, NodeDir};
+use crate::manifest::{self, Manifest, NodeDir};
 use crate::network::{CLIENT, Network, Node, SERVERS};
 use crate::observe::{Capture, ProcessWatch};
 use crate::samples::{Sample, samples};
@@ -222,6 +222,13 @@ pub fn run_all(
             network.drop_datagrams(server, config.loss)?;
         }
     }
+    // They are of an earlier run.
+    for name in [manifest::FILE_NAME, "report.pdf", "report.html"] {
+        let path = config.out.join(name);
+        if path.exists() {
+            fs::remove_file(&path).map_err(LabError::file(&path))?;
+        }
+    }
     let samples = Arc::new(samples()?);
     let gateway = Gateway::start(network, Arc::clone(&samples))?;
     let url_list = config.out.join("urls.toml");
@@ -291,12 +298,14 @@ pub fn run_style(
         .arg("--events")
         .arg(&events)
         .args(&config.arguments);
+    let begin = Instant::now();
     let status = run_shown(network, &mut command, &client_dir)?;
+    let wall = begin.elapsed();
     for (capture, path) in captures {
         capture.map_or(Ok(()), |capture| capture.stop(&path))?;
     }
 
-    let mut result = summarize(style, status.success(), &read_events(&events)?, config.delay);
+    let mut result = summarize(style, status.success(), &read_events(&events)?, config.delay, wall);
     result.files = samples.len();
     for server in servers {
         let (files, node) = (server.files(), server.node);
@@ -332,13 +341,14 @@ fn run_shown(
         {
             eprintln!("{line}");
             // The terminal has it.
-            let _ = writeln!(stderr_log, "{line}");
+            let _ = stderr_log.write_all(format!("{line}\n").as_bytes());
         }
     });
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
             println!("{line}");
-            writeln!(file, "{line}").map_err(LabError::file(log))?;
+            // In one piece: the other thread writes to the same file.
+            file.write_all(format!("{line}\n").as_bytes()).map_err(LabError::file(log))?;
         }
     }
     if errors.join().is_err() {
@@ -349,13 +359,20 @@ fn run_shown(
     Ok(status)
 }
 
-fn summarize(style: Style, success: bool, events: &[Event], delay: Duration) -> StyleResult {
+fn summarize(
+    style: Style,
+    success: bool,
+    events: &[Event],
+    delay: Duration,
+    wall: Duration,
+) -> StyleResult {
     let of_tasks = || events.iter().filter(|event| event.kind == EventKind::DownloadStarted);
     let total = events.iter().find_map(|event| match event.kind {
         EventKind::RunFinished { seconds, .. } => Some(seconds),
         _ => None,
     });
-    let total = total.unwrap_or(f64::NAN);
+    // A client that was killed does not say.
+    let total = total.unwrap_or(wall.as_secs_f64());
     StyleResult {
         style,
         success,

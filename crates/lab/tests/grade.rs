@@ -28,9 +28,12 @@ fn main() {
         // Before any thread is started.
         let network = become_lab_root().map_err(lab::LabError::Namespace);
         let network = network.and_then(|()| Network::namespaces());
-        let Ok(network) = network else {
-            println!("no network namespaces here: grades of a real run are not tested");
-            return;
+        let network = match network {
+            Err(lab::LabError::Namespace(_)) => {
+                println!("no network namespaces here: grades of a real run are not tested");
+                return;
+            }
+            other => other.unwrap(),
         };
         let config = RunConfig {
             out: home.path().to_owned(),

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use lab::chart::escape;
 use lab::manifest::{Manifest, NodeEntry, Role};
 
 use crate::words::NetworkWords;
@@ -67,7 +68,8 @@ fn draw_row(
             Role::Gateway => (&words.gateway, "#E69F00"),
         };
         let left = x - BOX.0 / 2.0;
-        let NodeEntry { name, address, interface, .. } = node;
+        let (name, interface) = (escape(&node.name), escape(&node.interface));
+        let address = node.address;
         let _ = write!(
             svg,
             "<path d='M{x:.1} {edge:.1}L{reach:.1} {switch_edge:.1}' stroke='#656d76' \

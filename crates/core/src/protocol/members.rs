@@ -58,9 +58,12 @@ impl Member {
         self.in_pass && self.is_receiving()
     }
 
-    /// Whether something is expected of it: it lacks symbols, or cannot take any.
-    fn is_expected_to_advance(&self) -> bool {
-        self.status.as_ref().is_none_or(|status| !status.runs.is_empty() || status.window == 0)
+    /// Whether something is expected of it: it lacks symbols of the blocks below `horizon`,
+    /// does not speak of them, or cannot take any.
+    fn is_expected_to_advance(&self, horizon: u32) -> bool {
+        self.status.as_ref().is_none_or(|status| {
+            !status.runs.is_empty() || status.window == 0 || status.covered < horizon
+        })
     }
 
     pub(super) fn answered_round(&self) -> u32 {
@@ -79,12 +82,11 @@ impl Member {
             let reason = "lacks more and more, whatever is sent".to_owned();
             self.standing = Standing::Failed(reason);
         }
-        // Hashing a large file takes time and shows no progress.
-        if status.state == ReceiverState::Verifying {
+        // Hashing a large file takes time and shows no progress. Who says once that he has all
+        // is held to it.
+        if status.state == ReceiverState::Verifying || lacking == 0 {
             self.last_progress = now;
             self.verifying_since.get_or_insert(now);
-        } else {
-            self.verifying_since = None;
         }
         let (sent_before, received_before) = self.counted;
         if let Some(poll) = poll.filter(|poll| poll.sent > sent_before) {
@@ -374,7 +376,7 @@ impl Members {
     }
 
     /// Leaves behind who is late and gives up who is silent.
-    pub(super) fn judge(&mut self, now: Instant, patience: Patience) {
+    pub(super) fn judge(&mut self, now: Instant, patience: Patience, horizon: u32) {
         self.look_again();
         let mut latest: HashMap<SocketAddr, Instant> = HashMap::new();
         for member in self.all.values() {
@@ -393,7 +395,7 @@ impl Members {
             let is_replaced = latest.get(&member.address) > Some(&member.last_heard);
             if quiet >= patience.silence || quiet >= patience.stall && is_replaced {
                 member.standing = Standing::Silent;
-            } else if !member.is_expected_to_advance() {
+            } else if !member.is_expected_to_advance(horizon) {
                 // It waits for others.
                 member.last_progress = now;
             } else if now.saturating_duration_since(member.last_progress) >= patience.idle {

@@ -120,6 +120,8 @@ struct Transfer {
     last_heard: Instant,
     unwritten: usize,
     received: u64,
+    /// Symbols among them that were kept.
+    useful: u64,
     bytes_in: u64,
     bytes_out: u64,
     status_due: Option<(Instant, Question)>,
@@ -245,21 +247,25 @@ impl Receiver {
         if self.transfers.contains_key(&key) {
             return;
         }
-        let blocks = announce.size / MIN_BLOCK_LEN;
-        if self.transfers.len() >= MAX_TRANSFERS || self.known_blocks() + blocks > MAX_BLOCKS {
-            self.forget_idle_transfers();
-        }
-        if self.transfers.len() >= MAX_TRANSFERS {
-            return;
-        }
         let layout = BlockLayout::new(announce.size, announce.symbol_size, announce.block_symbols)
             .ok()
             .filter(|layout| {
                 announce.code == CAUCHY_CODE
                     && layout.symbol_size() <= MAX_SYMBOL_SIZE
                     && u64::from(layout.block_count()) <= 1 + layout.size() / MIN_BLOCK_LEN
-                    && self.known_blocks() + u64::from(layout.block_count()) <= MAX_BLOCKS
+                    && u64::from(layout.block_count()) <= MAX_BLOCKS
             });
+        let blocks = layout.map_or(0, |layout| u64::from(layout.block_count()));
+        let has_room = |receiver: &Self| {
+            receiver.transfers.len() < MAX_TRANSFERS
+                && receiver.known_blocks() + blocks <= MAX_BLOCKS
+        };
+        if !has_room(self) {
+            self.forget_idle_transfers();
+        }
+        if !has_room(self) {
+            return;
+        }
         let state = match layout {
             Some(layout) => State::Offered(layout),
             None => State::Refused(
@@ -286,6 +292,7 @@ impl Receiver {
                 last_heard: now,
                 unwritten: 0,
                 received: 0,
+                useful: 0,
                 bytes_in: 0,
                 bytes_out: 0,
                 status_due: None,
@@ -297,22 +304,24 @@ impl Receiver {
         self.next_sweep.get_or_insert(now + self.config.silence);
     }
 
-    /// Makes room: of the transfers that brought nothing yet or are over, the half that was
-    /// not heard of longest is forgotten. Whoever floods with announcements loses his own.
+    /// Makes room: of the transfers that brought nothing useful yet or are over, the half
+    /// that was not heard of longest is forgotten; where there are none, the half that
+    /// brought least. Whoever floods with announcements loses his own.
     fn forget_idle_transfers(&mut self) {
-        let mut idle: Vec<(Instant, TransferKey)> = self
+        let mut candidates: Vec<(u64, Instant, TransferKey)> = self
             .transfers
             .iter()
-            .filter(|(_, transfer)| match transfer.state {
-                State::Offered(_) | State::Receiving(_) => transfer.received == 0,
-                State::Verifying => false,
-                State::Confirmed(_) | State::Refused(..) | State::Ended => true,
+            .filter(|(_, transfer)| !matches!(transfer.state, State::Verifying))
+            .map(|(key, transfer)| {
+                let brought = if transfer.state.is_active() { transfer.useful } else { 0 };
+                (brought, transfer.last_heard, *key)
             })
-            .map(|(key, transfer)| (transfer.last_heard, *key))
             .collect();
-        idle.sort_unstable_by_key(|(heard, _)| *heard);
-        idle.truncate(idle.len().div_ceil(2));
-        for (_, key) in idle {
+        candidates.sort_unstable_by_key(|(brought, heard, _)| (*brought, *heard));
+        let idle = candidates.partition_point(|(brought, ..)| *brought == 0);
+        let count = if idle > 0 { idle } else { candidates.len() };
+        candidates.truncate(count.div_ceil(2));
+        for (_, _, key) in candidates {
             let was_active = self.transfers[&key].state.is_active();
             self.release(key, State::Ended);
             self.transfers.remove(&key);
@@ -339,11 +348,16 @@ impl Receiver {
         let limit = self.config.block_memory;
         let promised = incoming.open_blocks() + transfer.unwritten < MIN_WINDOW;
         let taken = incoming.take(now, symbol.block, symbol.symbol, symbol.payload, |len| {
-            (promised || *used + len <= limit).then(|| {
+            // A few blocks each are promised, but not to however many transfers there are.
+            let limit = if promised { limit + limit / 2 } else { limit };
+            (*used + len <= limit).then(|| {
                 *used += len;
                 spare.pop().unwrap_or_default()
             })
         });
+        if matches!(taken, Taken::Whole(_) | Taken::Kept) {
+            transfer.useful += 1;
+        }
         match taken {
             Taken::Whole(block) => {
                 transfer.unwritten += 1;
@@ -385,6 +399,12 @@ impl Receiver {
             self.release(key, State::Refused(reason, text.to_owned()));
             self.reply(key, None);
         }
+    }
+
+    /// Will not even answer: the transfer is unknown again.
+    pub fn ignore(&mut self, key: TransferKey) {
+        self.release(key, State::Ended);
+        self.transfers.remove(&key);
     }
 
     /// A block is in the file; its buffer, as [`ReceivedBlock::decode`] gave it, may be

@@ -458,7 +458,7 @@ impl Sender {
                 verifying: VERIFYING
                     + Duration::from_secs(self.config.layout.size() / SLOWEST_VERIFICATION),
             };
-            self.members.judge(now, patience);
+            self.members.judge(now, patience, self.outgoing.horizon());
             self.admit_late(now);
             self.advance(now);
             let is_held_up = self.outgoing.is_held_up(self.members.window());

@@ -18,7 +18,7 @@ use crate::net::{Interface, NetError, ReceiveSocket};
 use crate::protocol::{AnnouncedFile, Receiver, ReceiverConfig, ReceiverEvent, TransferKey};
 use crate::seal::{Key, KeyError, OpenError, SEALED_MAGIC, Sealing};
 use crate::store::{IncomingFile, Naming, StoreError, remove_abandoned_files, temporary_file};
-use crate::wire::{ParseError, ReceiverId, RefuseReason};
+use crate::wire::{ParseError, ReceiverId, RefuseReason, TransferId};
 use writers::{StoreJob, StoreResult, Writers};
 
 /// Most bytes of unfinished blocks, over all transfers.
@@ -32,11 +32,18 @@ const DROPPED_INTERVAL: Duration = Duration::from_secs(1);
 const RAW_MEMORY: usize = 16 << 20;
 /// What one of them costs besides its bytes.
 const RAW_JOB_COST: usize = 1024;
+const TOO_MANY_FILES: &str = "too many files at once";
+/// For sockets, logs, and what looks at the system.
+const SPARE_FILES: usize = 64;
+const LEAST_CHARGE: u64 = 4096;
 const TOO_MANY: &str = "one of more useless announcements than can be told of";
 const NO_KEY: &str = "sealed, and this server has no --key-file";
 /// How far sender and receiver may differ in time. Less than a transfer is remembered for, so
 /// that a replay meets either this or that.
 const MAX_AGE: Duration = Duration::from_secs(20);
+/// Longer than an announcement can be taken for fresh, by clocks that differ as far as they may.
+const REMEMBERED: Duration = Duration::from_secs(60);
+const MAX_SEEN: usize = 4096;
 const MAX_STRANGERS: usize = 1024;
 const STOPPING: &str = "the server is stopping";
 /// After the last file, senders may ask again for this long.
@@ -138,6 +145,26 @@ impl Patience {
     }
 }
 
+/// A sealed transfer, for recognising its replay.
+struct Seen {
+    from: SocketAddr,
+    at: Instant,
+    is_received: bool,
+}
+
+/// Raises this process's limit of open files as far as it may; gives what it is then.
+fn allow_many_files() -> usize {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return usize::MAX };
+    let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
+    usize::try_from(if raised { hard } else { soft }).unwrap_or(usize::MAX)
+}
+
+/// What a file counts against the quota: an empty one takes room too.
+fn charge(size: u64) -> u64 {
+    size.max(LEAST_CHARGE)
+}
+
 struct Server<'a> {
     config: &'a ReceiveConfig,
     observer: &'a dyn Observer,
@@ -146,10 +173,15 @@ struct Server<'a> {
     /// Senders with another key that were told of.
     strangers: HashSet<IpAddr>,
     patience: Patience,
+    /// With a key: transfers of the last minute or so.
+    seen: HashMap<TransferId, Seen>,
     writers: Writers,
     transfers: HashMap<TransferKey, Transfer>,
     /// Bytes published or promised to transfers under way.
     quota_used: u64,
+    /// Files that writers have.
+    open_files: usize,
+    max_open_files: usize,
     /// Bytes of raw files that wait to be written.
     raw_waiting: usize,
     stopping: bool,
@@ -183,6 +215,7 @@ pub fn receive(
         sealing: key.as_ref().map(Sealing::new),
         strangers: HashSet::new(),
         patience: Patience::new(),
+        seen: HashMap::new(),
         machine: Receiver::new(ReceiverConfig {
             id: ReceiverId(rand::random()),
             recv_buffer: socket.recv_buffer().map_err(NetError::from)?,
@@ -192,6 +225,8 @@ pub fn receive(
         writers: Writers::start(&config.dir, naming, &socket, results).map_err(NetError::from)?,
         transfers: HashMap::new(),
         quota_used: 0,
+        open_files: 0,
+        max_open_files: allow_many_files().saturating_sub(SPARE_FILES),
         raw_waiting: 0,
         stopping: false,
         summary: ReceiveSummary::default(),
@@ -361,11 +396,15 @@ impl Server<'_> {
         let size = bytes.len() as u64;
         if let Err((_, text)) = self.check_size(size) {
             self.summary.failed += 1;
-            self.tell(EventKind::TransferFailed {
-                transfer: "raw".to_owned(),
-                from: from.to_string(),
-                reason: text,
-            });
+            if self.patience.take(Instant::now()) {
+                self.tell(EventKind::TransferFailed {
+                    transfer: "raw".to_owned(),
+                    from: from.to_string(),
+                    reason: text,
+                });
+            } else {
+                *self.dropped.entry(TOO_MANY.to_owned()).or_default() += 1;
+            }
             return;
         }
         if self.raw_waiting + bytes.len() + RAW_JOB_COST > RAW_MEMORY {
@@ -374,7 +413,7 @@ impl Server<'_> {
             return;
         }
         self.raw_waiting += bytes.len() + RAW_JOB_COST;
-        self.quota_used += size;
+        self.quota_used += charge(size);
         self.tell(EventKind::TransferStarted {
             transfer: "raw".to_owned(),
             from: from.to_string(),
@@ -384,15 +423,36 @@ impl Server<'_> {
         self.writers.submit_raw(from, bytes.to_vec());
     }
 
-    /// With a key, an announcement that was recorded and is sent again is refused.
-    fn check_time(&self, announced: &AnnouncedFile) -> Result<(), (RefuseReason, String)> {
-        let difference = unix_time_ms().abs_diff(announced.announced_ms);
-        if self.sealing.is_none() || difference <= MAX_AGE.as_millis() as u64 {
+    /// With a key, what was recorded and is sent again is refused: it is old, or comes from
+    /// elsewhere, or is of a file that was received already.
+    fn check_fresh(
+        &mut self,
+        now: Instant,
+        (from, transfer): TransferKey,
+        announced: &AnnouncedFile,
+    ) -> Result<(), String> {
+        if self.sealing.is_none() {
             return Ok(());
         }
-        let seconds = difference / 1000;
-        let text = format!("sent at a time {seconds} s from here: a replay, or a wrong clock");
-        Err((RefuseReason::Unsupported, text))
+        let difference = unix_time_ms().abs_diff(announced.announced_ms);
+        if u128::from(difference) > MAX_AGE.as_millis() {
+            let seconds = difference / 1000;
+            return Err(format!(
+                "sent at a time {seconds} s from here: a replay, or a wrong clock"
+            ));
+        }
+        if self.seen.len() >= MAX_SEEN {
+            self.seen.retain(|_, seen| now.saturating_duration_since(seen.at) < REMEMBERED);
+        }
+        match self.seen.get(&transfer) {
+            Some(seen) if seen.from != from || seen.is_received => {
+                Err(format!("transfer {transfer} was sent by {} before: a replay", seen.from))
+            }
+            _ => {
+                self.seen.insert(transfer, Seen { from, at: now, is_received: false });
+                Ok(())
+            }
+        }
     }
 
     fn check_size(&self, size: u64) -> Result<(), (RefuseReason, String)> {
@@ -404,7 +464,7 @@ impl Server<'_> {
             let text = format!("{size} bytes, the limit for one file is {max_file}");
             return Err((RefuseReason::TooLarge, text));
         }
-        if size > quota.saturating_sub(self.quota_used) {
+        if charge(size) > quota.saturating_sub(self.quota_used) {
             let used = self.quota_used;
             let text = format!("{size} bytes, of the quota of {quota} are {used} used");
             return Err((RefuseReason::NoSpace, text));
@@ -441,6 +501,16 @@ impl Server<'_> {
 
     fn handle_announced(&mut self, key: TransferKey, file: AnnouncedFile) {
         let started = Instant::now();
+        let announced = file.clone();
+        if let Err(text) = self.check_fresh(started, key, &file) {
+            // An answer would bind a sender whose announcement somebody else repeats.
+            self.machine.ignore(key);
+            if self.patience.take(started) {
+                log::warn!("{}: {}: {text}", key.0, file.name);
+            }
+            *self.dropped.entry("announcement that is not fresh".to_owned()).or_default() += 1;
+            return;
+        }
         if self.patience.take(started) {
             self.tell(EventKind::TransferStarted {
                 transfer: key.1.to_string(),
@@ -449,8 +519,7 @@ impl Server<'_> {
                 bytes: file.size,
             });
         }
-        let announced = file.clone();
-        let checked = self.check_time(&file).and_then(|()| self.check_size(file.size));
+        let checked = self.check_size(file.size);
         self.transfers.insert(key, Transfer { file, started, found: None, is_open: false });
         if let Err((reason, text)) = checked {
             self.machine.refuse(key, reason, &text);
@@ -486,13 +555,18 @@ impl Server<'_> {
         else {
             return;
         };
-        let (size, found) = (transfer.file.size, transfer.found.take());
-        let announced = transfer.file.clone();
+        let (size, announced) = (transfer.file.size, transfer.file.clone());
         if let Err((reason, text)) = self.check_size(size) {
             self.machine.refuse(key, reason, &text);
             self.fail(key, &text);
             return;
         }
+        if self.open_files >= self.max_open_files {
+            self.machine.refuse(key, RefuseReason::Storage, TOO_MANY_FILES);
+            self.fail(key, TOO_MANY_FILES);
+            return;
+        }
+        let found = self.transfers.get_mut(&key).and_then(|transfer| transfer.found.take());
         let opened = found.map_or_else(
             // Not left to a writer: a block must not wait for another file's sync.
             || IncomingFile::resume(&self.config.dir, &announced).map(|(file, _)| file),
@@ -500,7 +574,8 @@ impl Server<'_> {
         );
         match opened {
             Ok(file) => {
-                self.quota_used += size;
+                self.quota_used += charge(size);
+                self.open_files += 1;
                 if let Some(transfer) = self.transfers.get_mut(&key) {
                     transfer.is_open = true;
                 }
@@ -521,7 +596,11 @@ impl Server<'_> {
             StoreResult::Published { key, result: Err(error) } => self.store_failed(key, &error),
             StoreResult::Published { key, result: Ok(published) } => {
                 let Some(transfer) = self.transfers.remove(&key) else { return };
+                if let Some(seen) = self.seen.get_mut(&key.1) {
+                    seen.is_received = true;
+                }
                 self.machine.handle_published(key, &published.digest);
+                self.open_files -= 1;
                 self.summary.files += 1;
                 self.summary.bytes += transfer.file.size;
                 self.tell(EventKind::Received {
@@ -558,7 +637,7 @@ impl Server<'_> {
             }
             Err(error) => {
                 self.summary.failed += 1;
-                self.quota_used -= bytes;
+                self.quota_used -= charge(bytes);
                 let reason = error.to_string();
                 self.tell(EventKind::TransferFailed { transfer, from, reason });
             }
@@ -579,11 +658,15 @@ impl Server<'_> {
 
     fn fail(&mut self, key: TransferKey, reason: &str) {
         let Some(transfer) = self.transfers.remove(&key) else { return };
+        if let Some(found) = transfer.found {
+            found.leave();
+        }
         if transfer.is_open {
-            self.quota_used -= transfer.file.size;
+            self.open_files -= 1;
+            self.quota_used -= charge(transfer.file.size);
         }
         self.summary.failed += 1;
-        if !transfer.is_open && !self.patience.take(Instant::now()) {
+        if !self.patience.take(Instant::now()) {
             *self.dropped.entry(TOO_MANY.to_owned()).or_default() += 1;
             return;
         }

@@ -122,11 +122,16 @@ impl IncomingFile {
         dir: &Path,
         announced: &AnnouncedFile,
     ) -> Result<Option<(Self, Vec<u32>)>, StoreError> {
-        if !Partial::path(dir, announced).exists() {
-            require_space(dir, announced.size)?;
-            return Ok(None);
+        let at = |error| StoreError::Io { path: dir.to_owned(), error };
+        match Partial::find(dir, announced).map_err(at)? {
+            Some(partial) => Self::go_on(dir, announced, partial).map(Some),
+            None => require_space(dir, announced.size).map(|()| None),
         }
-        Self::resume(dir, announced).map(Some)
+    }
+
+    /// Lets go of it without removing it: another process may go on.
+    pub fn leave(mut self) {
+        self.file.disable_cleanup(true);
     }
 
     /// Begins an announced file, or goes on with what a killed process has left of it; gives
@@ -139,6 +144,15 @@ impl IncomingFile {
         let Some(partial) = Partial::open(dir, announced).map_err(at)? else {
             return Ok((Self::create(dir, announced.size)?, Vec::new()));
         };
+        Self::go_on(dir, announced, partial)
+    }
+
+    fn go_on(
+        dir: &Path,
+        announced: &AnnouncedFile,
+        partial: Partial,
+    ) -> Result<(Self, Vec<u32>), StoreError> {
+        let at = |error| StoreError::Io { path: dir.to_owned(), error };
         let path = TempPath::try_from_path(partial.path).map_err(at)?;
         let mut file = Self::new(dir, NamedTempFile::from_parts(partial.file, path));
         file.journal = Some(partial.journal);
@@ -180,10 +194,14 @@ impl IncomingFile {
     /// # Errors
     /// The disk is full or failing.
     pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        if offset < self.hashed {
+            // What is hashed stays as it was hashed.
+            return Ok(());
+        }
         self.file.as_file().write_all_at(bytes, offset).map_err(|error| self.io_error(error))?;
         if offset != self.hashed {
             self.ahead.insert(offset, bytes);
-            return Ok(());
+            return self.hash_on();
         }
         self.hasher.update(bytes);
         self.hashed += bytes.len() as u64;

@@ -47,27 +47,21 @@ impl Partial {
         dir.join(format!("{PREFIX}{}-{:x}{SUFFIX}", &digest[..32], announced.size))
     }
 
-    /// Opens or creates the partial file of an announced one. `None` if somebody else is
-    /// writing it.
+    /// Opens the partial file of an announced one if it is there, holds something of that file
+    /// in those blocks, and nobody else is writing it.
+    pub(super) fn find(dir: &Path, announced: &AnnouncedFile) -> io::Result<Option<Self>> {
+        let path = Self::path(dir, announced);
+        let Some(file) = Self::lock(&path, false)? else { return Ok(None) };
+        let journal = Journal { size: announced.size };
+        let written = journal.read(&file, announced)?;
+        Ok(written.map(|written| Self { path, file, journal, written }))
+    }
+
+    /// Opens or creates the partial file of an announced one; what it holds of another is
+    /// lost. `None` if somebody else is writing it.
     pub(super) fn open(dir: &Path, announced: &AnnouncedFile) -> io::Result<Option<Self>> {
         let path = Self::path(dir, announced);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o666)
-            .custom_flags(OFlag::O_NOFOLLOW.bits())
-            .open(&path)?;
-        if file.try_lock().is_err() {
-            return Ok(None);
-        }
-        // Whoever held it before may have published or removed it.
-        let is_there = fs::symlink_metadata(&path)
-            .is_ok_and(|found| file.metadata().is_ok_and(|own| own.ino() == found.ino()));
-        if !is_there {
-            return Ok(None);
-        }
+        let Some(file) = Self::lock(&path, true)? else { return Ok(None) };
         let journal = Journal { size: announced.size };
         let written = match journal.read(&file, announced)? {
             Some(written) => written,
@@ -77,6 +71,28 @@ impl Partial {
             }
         };
         Ok(Some(Self { path, file, journal, written }))
+    }
+
+    fn lock(path: &Path, create: bool) -> io::Result<Option<File>> {
+        let opened = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(create)
+            .truncate(false)
+            .mode(0o666)
+            .custom_flags(OFlag::O_NOFOLLOW.bits())
+            .open(path);
+        let file = match opened {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !create => return Ok(None),
+            opened => opened?,
+        };
+        if file.try_lock().is_err() {
+            return Ok(None);
+        }
+        // Whoever held it before may have published or removed it.
+        let is_there = fs::symlink_metadata(path)
+            .is_ok_and(|found| file.metadata().is_ok_and(|own| own.ino() == found.ino()));
+        Ok(is_there.then_some(file))
     }
 }
 
@@ -190,6 +206,9 @@ mod tests {
         drop(partial);
         let layout = BlockLayout::new(100, 20, 4).unwrap();
         let other = AnnouncedFile { layout, ..announced(100) };
+        // Looking alone changes nothing.
+        assert!(Partial::find(dir.path(), &other).unwrap().is_none());
+        assert_eq!(Partial::find(dir.path(), &announced(100)).unwrap().unwrap().written, [0]);
         assert!(Partial::open(dir.path(), &other).unwrap().unwrap().written.is_empty());
     }
 

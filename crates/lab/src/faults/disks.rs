@@ -20,11 +20,14 @@ pub(super) fn full_at_server(stage: &Stage) -> CaseResult {
     ended.expect(1, &["192.168.122.132:5005 did not confirm large.bin", "bytes free"])?;
     let copies = delivered(&first, &source.samples)?;
     nothing_in(&second.files())?;
-    // And while a file is being written.
-    fs::write(second.dir.join("ballast"), vec![1; 6 * MIB])?;
     let small = stage.serve_more(vec![noise("small.bin", MIB)])?;
     let ended = stage.client("mt", "again", &["--servers", "2", &small.url(0)])?.wait()?;
     ended.expect(0, &[])?;
+    for server in [&first, &second] {
+        if let Some(fault) = compare(&server.files(), &small.samples).first() {
+            return Err(format!("{}: {fault}", server.node.name).into());
+        }
+    }
     Ok(Observed::new("refused and named; smaller files still arrive", copies + 2))
 }
 
@@ -86,7 +89,8 @@ pub(super) fn quota(stage: &Stage) -> CaseResult {
     ended.expect(1, &["192.168.122.132:5005 did not confirm two.bin", "quota"])?;
     let copies = delivered(&first, &source.samples)? + 1;
     let there = names(&second.files());
-    if there != ["one.bin"] {
+    let is_same = fs::read(second.files().join("one.bin"))? == source.samples[0].bytes;
+    if there != ["one.bin"] || !is_same {
         return Err(format!("{} has {there:?}", SERVERS[1].name).into());
     }
     Ok(Observed::new("the second file is refused there and named", copies))

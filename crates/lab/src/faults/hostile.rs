@@ -54,7 +54,7 @@ pub(super) fn flood(stage: &Stage) -> CaseResult {
     let begin = Instant::now();
     let ended = thread::scope(|scope| {
         let flooding = scope.spawn(|| {
-            let mut hostile = Hostile(1);
+            let mut hostile = Hostile { state: 1, next: None };
             while sent.load(Ordering::Relaxed) < DATAGRAMS || !over.load(Ordering::Relaxed) {
                 let socket = &sockets[hostile.next() as usize % sockets.len()];
                 let datagram = hostile.datagram();
@@ -118,21 +118,52 @@ pub(super) fn flood(stage: &Stage) -> CaseResult {
 }
 
 /// A stream of hostile datagrams, the same each time (xorshift).
-struct Hostile(u64);
+struct Hostile {
+    state: u64,
+    /// Sent before anything else is thought of.
+    next: Option<Vec<u8>>,
+}
 
 impl Hostile {
     fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        self.state
     }
 
     fn bytes(&mut self, len: usize) -> Vec<u8> {
         (0..len).map(|_| self.next() as u8).collect()
     }
 
+    /// A small file that is whole, under a name that is none; or the beginning of a large one.
+    fn begin_of_a_file(&mut self) -> Vec<u8> {
+        let transfer = TransferId(self.next() | 1 << 63);
+        let payload = self.bytes(100);
+        let is_large = !self.next().is_multiple_of(100);
+        let (size, symbol_size) = if is_large { (100 << 20, 100) } else { (100, 100) };
+        let announce = Announce {
+            size,
+            symbol_size,
+            block_symbols: 128,
+            code: 1,
+            blake3: FileDigest::of_bytes(&payload).name(),
+            time_ms: 0,
+            name: NAMES[self.next() as usize % NAMES.len()],
+        };
+        let symbol = Symbol { block: self.next() as u32 % 2, symbol: 0, payload: &payload };
+        let symbol = if is_large { symbol } else { Symbol { block: 0, ..symbol } };
+        self.next = Some(Frame { transfer, body: Body::Symbol(symbol) }.to_datagram());
+        Frame { transfer, body: Body::Announce(announce) }.to_datagram()
+    }
+
     fn datagram(&mut self) -> Vec<u8> {
+        if let Some(next) = self.next.take() {
+            return next;
+        }
+        if self.next().is_multiple_of(20) {
+            return self.begin_of_a_file();
+        }
         let transfer = TransferId(self.next() % 20_000);
         let receiver = ReceiverId(self.next());
         let payload = [7; 100];

@@ -90,7 +90,7 @@ const CASES: &[Case] = &[
     case("bursts of 50 datagrams lost", |stage| {
         network::lossy(stage, "numgen inc mod 500 >= 450", 16 << 20)
     }),
-    case("receive buffer of 200 KB", network::small_receive_buffer),
+    case("no right to a large receive buffer", network::small_receive_buffer),
     case("MTU 576", |stage| network::mtu(stage, 576)),
     case("MTU 9000", |stage| network::mtu(stage, 9000)),
     case("disk full at a server", disks::full_at_server),

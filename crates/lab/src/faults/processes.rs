@@ -102,6 +102,10 @@ pub(super) fn server_stopped(stage: &Stage) -> CaseResult {
     std::thread::sleep(Duration::from_millis(500));
     servers[1].signal(Signal::SIGSTOP)?;
     std::thread::sleep(Duration::from_secs(5));
+    let is_received = |kind: &EventKind| matches!(kind, EventKind::Received { .. });
+    if !servers[0].events()?.iter().any(|event| is_received(&event.kind)) {
+        return Err("the other server had to wait".into());
+    }
     servers[1].signal(Signal::SIGCONT)?;
     let since = Instant::now();
     client.wait()?.expect(0, &[])?;

@@ -93,7 +93,7 @@ pub(super) fn stalls(stage: &Stage) -> CaseResult {
 /// until the process ends, and the next one removes it.
 fn fails_alone_but_left(stage: &Stage, answer: fn(TcpStream)) -> CaseResult {
     let source = stage.serve(vec![noise("good.bin", 1 << 20)])?;
-    let _servers = stage.servers()?;
+    let servers = stage.servers()?;
     let (bad, good) = (stage.misbehave(answer)?, source.url(0));
     let begin = Instant::now();
     let arguments = ["--servers", "2", "--timeout", "2s", &bad, &good];
@@ -110,11 +110,16 @@ fn fails_alone_but_left(stage: &Stage, answer: fn(TcpStream)) -> CaseResult {
     if left != ["good.bin"] {
         return Err(format!("the client's folder has {left:?}").into());
     }
+    for server in &servers {
+        if let Some(fault) = compare(&server.files(), &source.samples).first() {
+            return Err(format!("{}: {fault}", server.node.name).into());
+        }
+    }
     let what = format!(
         "given up after {:.1} s; what it left is gone at the next start",
         took.as_secs_f64()
     );
-    Ok(Observed::new(what, 4))
+    Ok(Observed::new(what, 2))
 }
 
 pub(super) fn resets(stage: &Stage) -> CaseResult {

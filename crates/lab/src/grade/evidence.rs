@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use siar_core::event::{Event, EventKind, Style};
+use siar_core::store::safe_file_name;
 
 use crate::LabError;
 use crate::binaries::STYLES;
@@ -47,6 +48,12 @@ impl Evidence {
         }
         if manifest.nodes(Role::Server).count() < 2 {
             return Err("it has fewer than two servers".to_owned());
+        }
+        let names = manifest.files.iter().map(|file| &file.name);
+        for name in names.chain(manifest.nodes.iter().map(|node| &node.name)) {
+            if safe_file_name(name) != *name {
+                return Err(format!("{name:?} is no name of a file or node"));
+            }
         }
         let load = |style: Style| {
             let evidence = StyleEvidence::load(dir, &manifest, style);
@@ -134,6 +141,10 @@ impl StyleEvidence {
 fn digest(path: &Path) -> Result<String, String> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut hasher = blake3::Hasher::new();
+    // A pipe or a device would never end.
+    if !path.symlink_metadata().is_ok_and(|data| data.is_file()) {
+        return Err(format!("{name}: not a file"));
+    }
     let hashed = File::open(path).and_then(|mut file| std::io::copy(&mut file, &mut hasher));
     hashed.map_err(|error| format!("{name}: {error}"))?;
     Ok(hasher.finalize().to_string())

@@ -27,9 +27,9 @@ pub(super) fn judge(evidence: &Evidence, style: Style) -> Judgement {
         Style::Mp | Style::MpAsync => processes(run, &timeline)?,
         Style::Mt | Style::MtAsync => threads(run, &timeline)?,
     }
-    overlapping(&timeline)?;
     let workers: BTreeSet<_> = timeline.rows.iter().map(|row| (row.pid, row.tid)).collect();
     let (tasks, workers) = (timeline.rows.len(), workers.len());
+    overlapping(&timeline, workers)?;
     match style {
         Style::Mp | Style::Mt if workers < tasks => {
             Err(format!("{tasks} tasks ran in {workers} places, each needs its own"))
@@ -153,14 +153,16 @@ fn unseen(what: &str) -> String {
 }
 
 /// Every task ran while another did.
-fn overlapping(timeline: &Timeline) -> Result<(), String> {
+fn overlapping(timeline: &Timeline, workers: usize) -> Result<(), String> {
     let ran: Vec<(f64, f64)> = timeline.rows.iter().filter_map(Row::ran).collect();
     for (index, (row, (from, to))) in timeline.rows.iter().zip(&ran).enumerate() {
         let overlaps = ran
             .iter()
             .enumerate()
             .any(|(other, (start, end))| other != index && start < to && from < end);
-        if !overlaps {
+        // A pool with fewer workers than tasks may have one left for the end.
+        let is_rest = workers < ran.len() && ran.iter().all(|(start, _)| start <= from);
+        if !overlaps && !is_rest {
             return Err(format!("{} ran alone: its tasks ran one after another", row.task));
         }
     }
@@ -186,8 +188,9 @@ fn results_in_order(run: &StyleEvidence, style: Style, keys: &[&str]) -> Result<
         Style::MpAsync => "status TASK",
         _ => "hasil task yang dijalankan",
     };
-    let mut lines = run.log.lines().skip_while(|line| *line != heading);
-    let (Some(_), Some(results)) = (lines.next(), lines.next()) else {
+    let below = run.log.lines().skip_while(|line| *line != heading);
+    // Standard error may have come between.
+    let Some(results) = below.skip(1).find(|line| line.starts_with('{')) else {
         return Err(format!("its terminal shows no results below {heading:?}"));
     };
     let mut rest = results;
