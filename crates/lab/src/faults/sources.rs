@@ -2,15 +2,16 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use super::stage::{Stage, names};
+use super::stage::{Source, Stage, names};
 use super::{CaseResult, Observed};
 use crate::network::GATEWAY;
-use crate::run::compare;
+use crate::run::{RunningServer, compare};
 use crate::samples::noise;
 
 const PORT: u16 = 81;
@@ -66,17 +67,24 @@ fn fails_alone(
     if begin.elapsed() > limit {
         return Err(format!("it took {:?}", begin.elapsed()).into());
     }
-    let left = names(&dir);
-    if left != ["good.bin"] {
-        return Err(format!("the client's folder has {left:?}").into());
-    }
-    for server in &servers {
-        if let Some(fault) = compare(&server.files(), &source.samples).first() {
-            return Err(format!("{}: {fault}", server.node.name).into());
-        }
-    }
+    only_good_left(&dir)?;
+    good_arrived(&servers, &source)?;
     let took = begin.elapsed().as_secs_f64();
     Ok(Observed::new(format!("its task alone fails, after {took:.1} s, and says why"), 2))
+}
+
+/// The good file is at both servers.
+fn good_arrived(servers: &[RunningServer], source: &Source) -> Result<(), String> {
+    let faults = |server: &RunningServer| {
+        let fault = compare(&server.files(), &source.samples).into_iter().next()?;
+        Some(format!("{}: {fault}", server.node.name))
+    };
+    servers.iter().find_map(faults).map_or(Ok(()), Err)
+}
+
+fn only_good_left(dir: &Path) -> Result<(), String> {
+    let left = names(dir);
+    if left == ["good.bin"] { Ok(()) } else { Err(format!("the client's folder has {left:?}")) }
 }
 
 const SOON: Duration = Duration::from_secs(5);
@@ -106,15 +114,8 @@ fn fails_alone_but_left(stage: &Stage, answer: fn(TcpStream)) -> CaseResult {
     }
     thread::sleep(Duration::from_millis(2100));
     stage.client("mt-async", "client", &["--servers", "2", &good])?.wait()?.expect(0, &[])?;
-    let left = names(&dir);
-    if left != ["good.bin"] {
-        return Err(format!("the client's folder has {left:?}").into());
-    }
-    for server in &servers {
-        if let Some(fault) = compare(&server.files(), &source.samples).first() {
-            return Err(format!("{}: {fault}", server.node.name).into());
-        }
-    }
+    only_good_left(&dir)?;
+    good_arrived(&servers, &source)?;
     let what = format!(
         "given up after {:.1} s; what it left is gone at the next start",
         took.as_secs_f64()
