@@ -1,5 +1,5 @@
-//! Somebody on the network answers a sender with lies. It must neither believe that a file
-//! has arrived nor send for ever.
+//! Somebody on the network answers a sender with lies: it must neither believe that a file
+//! has arrived nor send for ever. Or he offers a receiver what he does not have.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -7,10 +7,12 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use siar_core::protocol::{
-    BlockLayout, FileDigest, Sender, SenderConfig, SlowReceivers, TransmitBatch,
+    BlockLayout, FileDigest, Receiver, ReceiverConfig, ReceiverEvent, Sender, SenderConfig,
+    SlowReceivers, TransmitBatch,
 };
 use siar_core::wire::{
-    Body, Confirm, DeficitRun, Frame, Join, Poll, ReceiverId, ReceiverState, Status, TransferId,
+    Announce, Body, Confirm, DeficitRun, Frame, Join, Poll, ReceiverId, ReceiverState, Status,
+    Symbol, TransferId,
 };
 
 const TRANSFER: TransferId = TransferId(42);
@@ -201,6 +203,61 @@ fn verifying_has_an_end() {
     });
     assert!(seen.results[0].is_err(), "{:?}", seen.results);
     assert!(seen.took < Duration::from_secs(600), "{:?}", seen.took);
+}
+
+/// A receiver in the middle of a file is offered others, too large and too many.
+#[test]
+fn announcements_do_not_end_a_transfer_in_progress() {
+    let now = Instant::now();
+    let mut receiver = Receiver::new(ReceiverConfig {
+        id: ReceiverId(1),
+        recv_buffer: 4 << 20,
+        block_memory: 1 << 20,
+        silence: Duration::from_secs(30),
+    });
+    let announce = |transfer: u64, size: u64, symbol_size: u16, block_symbols: u16| {
+        let body = Body::Announce(Announce {
+            size,
+            symbol_size,
+            block_symbols,
+            code: 1,
+            blake3: [transfer as u8; 32],
+            time_ms: 0,
+            name: "file",
+        });
+        Frame { transfer: TransferId(transfer), body }.to_datagram()
+    };
+    let symbol = |block: u32, symbol: u16| {
+        let body = Body::Symbol(Symbol { block, symbol, payload: &[7; 100] });
+        Frame { transfer: TransferId(0), body }.to_datagram()
+    };
+    receiver.handle_datagram(now, address(1), &announce(0, 3200, 100, 16)).unwrap();
+    let Some(ReceiverEvent::Announced { key, .. }) = receiver.poll_event() else { panic!() };
+    assert!(receiver.accept(key, &[]));
+    receiver.handle_datagram(now, address(1), &symbol(0, 0)).unwrap();
+    for transfer in 1..10_000 {
+        // The first is a file of as many blocks as a receiver takes in all.
+        let frame = match transfer {
+            1..20 => announce(transfer, 1 << 33, 1024, 1),
+            _ => announce(transfer, 1000, 100, 16),
+        };
+        receiver.handle_datagram(now, address(2), &frame).unwrap();
+        while let Some(event) = receiver.poll_event() {
+            match event {
+                ReceiverEvent::Announced { key, .. } => {
+                    receiver.accept(key, &[]);
+                }
+                ReceiverEvent::Abandoned { key, .. } => {
+                    assert_ne!(key.1, TransferId(0), "after {transfer} announcements");
+                }
+                _ => {}
+            }
+        }
+    }
+    for number in 1..16 {
+        receiver.handle_datagram(now, address(1), &symbol(0, number)).unwrap();
+    }
+    assert!(matches!(receiver.poll_event(), Some(ReceiverEvent::Block { .. })));
 }
 
 /// A new one joins whenever the one before is about to be given up.

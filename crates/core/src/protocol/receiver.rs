@@ -24,6 +24,8 @@ const MIN_BLOCK_LEN: u64 = 1024;
 const MAX_SYMBOL_SIZE: usize = 8960;
 /// Most transfers known at once, ended ones included.
 const MAX_TRANSFERS: usize = 4096;
+/// A transfer that brings nothing useful for so long makes room for others.
+const USELESS_AFTER: Duration = Duration::from_secs(10);
 /// So many blocks a transfer may always have open: its sender must be able to go on.
 const MIN_WINDOW: usize = 2;
 /// One who answers polls need not answer every announcement as well; but a lost Join would
@@ -122,6 +124,8 @@ struct Transfer {
     received: u64,
     /// Symbols among them that were kept.
     useful: u64,
+    /// When the latest of these came; at first, when it was announced.
+    last_useful: Instant,
     bytes_in: u64,
     bytes_out: u64,
     status_due: Option<(Instant, Question)>,
@@ -261,11 +265,12 @@ impl Receiver {
                 && receiver.known_blocks() + blocks <= MAX_BLOCKS
         };
         if !has_room(self) {
-            self.forget_idle_transfers();
+            self.forget_idle_transfers(now);
         }
-        if !has_room(self) {
+        if self.transfers.len() >= MAX_TRANSFERS {
             return;
         }
+        let layout = layout.filter(|_| has_room(self));
         let state = match layout {
             Some(layout) => State::Offered(layout),
             None => State::Refused(
@@ -293,6 +298,7 @@ impl Receiver {
                 unwritten: 0,
                 received: 0,
                 useful: 0,
+                last_useful: now,
                 bytes_in: 0,
                 bytes_out: 0,
                 status_due: None,
@@ -304,24 +310,26 @@ impl Receiver {
         self.next_sweep.get_or_insert(now + self.config.silence);
     }
 
-    /// Makes room: of the transfers that brought nothing useful yet or are over, the half
-    /// that was not heard of longest is forgotten; where there are none, the half that
-    /// brought least. Whoever floods with announcements loses his own.
-    fn forget_idle_transfers(&mut self) {
-        let mut candidates: Vec<(u64, Instant, TransferKey)> = self
+    /// Makes room: of the transfers that have brought nothing useful for a while or are over,
+    /// the half that was not heard of longest is forgotten. Whoever floods with
+    /// announcements loses his own.
+    fn forget_idle_transfers(&mut self, now: Instant) {
+        let mut idle: Vec<(Instant, TransferKey)> = self
             .transfers
             .iter()
-            .filter(|(_, transfer)| !matches!(transfer.state, State::Verifying))
-            .map(|(key, transfer)| {
-                let brought = if transfer.state.is_active() { transfer.useful } else { 0 };
-                (brought, transfer.last_heard, *key)
+            .filter(|(_, transfer)| match transfer.state {
+                State::Offered(_) | State::Receiving(_) => {
+                    now.saturating_duration_since(transfer.last_useful) >= USELESS_AFTER
+                        || transfer.useful == 0 && self.transfers.len() >= MAX_TRANSFERS
+                }
+                State::Verifying => false,
+                State::Confirmed(_) | State::Refused(..) | State::Ended => true,
             })
+            .map(|(key, transfer)| (transfer.last_heard, *key))
             .collect();
-        candidates.sort_unstable_by_key(|(brought, heard, _)| (*brought, *heard));
-        let idle = candidates.partition_point(|(brought, ..)| *brought == 0);
-        let count = if idle > 0 { idle } else { candidates.len() };
-        candidates.truncate(count.div_ceil(2));
-        for (_, _, key) in candidates {
+        idle.sort_unstable_by_key(|(heard, _)| *heard);
+        idle.truncate(idle.len().div_ceil(2));
+        for (_, key) in idle {
             let was_active = self.transfers[&key].state.is_active();
             self.release(key, State::Ended);
             self.transfers.remove(&key);
@@ -357,6 +365,7 @@ impl Receiver {
         });
         if matches!(taken, Taken::Whole(_) | Taken::Kept) {
             transfer.useful += 1;
+            transfer.last_useful = now;
         }
         match taken {
             Taken::Whole(block) => {
@@ -382,15 +391,16 @@ impl Receiver {
     }
 
     /// Takes part in an announced transfer, of which some blocks are there already. A file
-    /// that lacks none is complete at once.
-    pub fn accept(&mut self, key: TransferKey, whole: &[u32]) {
-        let Some(transfer) = self.transfers.get_mut(&key) else { return };
-        let State::Offered(layout) = transfer.state else { return };
+    /// that lacks none is complete at once. `false` if it is not offered any more.
+    pub fn accept(&mut self, key: TransferKey, whole: &[u32]) -> bool {
+        let Some(transfer) = self.transfers.get_mut(&key) else { return false };
+        let State::Offered(layout) = transfer.state else { return false };
         let mut incoming = Incoming::new(layout);
         incoming.set_whole(whole);
         transfer.state = State::Receiving(incoming);
         self.reply(key, None);
         self.complete_if_whole(key);
+        true
     }
 
     /// Will not have the file, or failed to write or verify it.

@@ -442,7 +442,11 @@ impl Server<'_> {
             ));
         }
         if self.seen.len() >= MAX_SEEN {
-            self.seen.retain(|_, seen| now.saturating_duration_since(seen.at) < REMEMBERED);
+            let transfers = &self.transfers;
+            self.seen.retain(|id, seen| {
+                now.saturating_duration_since(seen.at) < REMEMBERED
+                    || transfers.contains_key(&(seen.from, *id))
+            });
         }
         match self.seen.get(&transfer) {
             Some(seen) if seen.from != from || seen.is_received => {
@@ -541,10 +545,19 @@ impl Server<'_> {
                 if let Some(transfer) = self.transfers.get_mut(&key) {
                     transfer.found = Some(file);
                 }
-                self.machine.accept(key, &whole);
+                self.accept(key, &whole);
             }
-            Ok(None) => self.machine.accept(key, &[]),
+            Ok(None) => self.accept(key, &[]),
             Err(error) => self.store_failed(key, &error),
+        }
+    }
+
+    /// In one batch of datagrams a transfer may be announced, forgotten and announced again.
+    fn accept(&mut self, key: TransferKey, whole: &[u32]) {
+        if !self.machine.accept(key, whole)
+            && let Some(found) = self.transfers.remove(&key).and_then(|transfer| transfer.found)
+        {
+            found.leave();
         }
     }
 
@@ -597,7 +610,7 @@ impl Server<'_> {
             StoreResult::Published { key, result: Ok(published) } => {
                 let Some(transfer) = self.transfers.remove(&key) else { return };
                 if let Some(seen) = self.seen.get_mut(&key.1) {
-                    seen.is_received = true;
+                    (seen.is_received, seen.at) = (true, Instant::now());
                 }
                 self.machine.handle_published(key, &published.digest);
                 self.open_files -= 1;

@@ -67,6 +67,8 @@ pub enum StoreError {
     },
 }
 
+/// A write may read back so many pieces: others wait for it.
+const MOST_READ_BACK: usize = 4;
 /// Most bytes that all files together keep in memory until their turn to be hashed comes.
 const MAX_KEPT: usize = 8 << 20;
 static KEPT: AtomicUsize = AtomicUsize::new(0);
@@ -153,17 +155,19 @@ impl IncomingFile {
         partial: Partial,
     ) -> Result<(Self, Vec<u32>), StoreError> {
         let at = |error| StoreError::Io { path: dir.to_owned(), error };
-        let path = TempPath::try_from_path(partial.path).map_err(at)?;
-        let mut file = Self::new(dir, NamedTempFile::from_parts(partial.file, path));
-        file.journal = Some(partial.journal);
         let lengths = partial.written.iter().map(|block| {
             let range = announced.layout.byte_range(*block);
             // A block fits memory.
             (range.start, (range.end - range.start) as usize)
         });
-        file.ahead.pieces = lengths.map(|(at, len)| (at, Ahead::Written(len))).collect();
-        let written: usize = file.ahead.pieces.values().map(Ahead::len).sum();
+        let pieces: BTreeMap<u64, usize> = lengths.collect();
+        let written: usize = pieces.values().sum();
+        // Before it becomes a temporary file, which would be removed.
         require_space(dir, announced.size - written as u64)?;
+        let path = TempPath::try_from_path(partial.path).map_err(at)?;
+        let mut file = Self::new(dir, NamedTempFile::from_parts(partial.file, path));
+        file.journal = Some(partial.journal);
+        file.ahead.pieces = pieces.into_iter().map(|(at, len)| (at, Ahead::Written(len))).collect();
         Ok((file, partial.written))
     }
 
@@ -201,15 +205,16 @@ impl IncomingFile {
         self.file.as_file().write_all_at(bytes, offset).map_err(|error| self.io_error(error))?;
         if offset != self.hashed {
             self.ahead.insert(offset, bytes);
-            return self.hash_on();
+            return self.hash_on(MOST_READ_BACK);
         }
         self.hasher.update(bytes);
         self.hashed += bytes.len() as u64;
-        self.hash_on()
+        self.hash_on(MOST_READ_BACK)
     }
 
-    /// Hashes the pieces that follow what is hashed.
-    fn hash_on(&mut self) -> Result<(), StoreError> {
+    /// Hashes the pieces that follow what is hashed; of those that must be read back, at most
+    /// so many.
+    fn hash_on(&mut self, mut read_back: usize) -> Result<(), StoreError> {
         while let Some(piece) = self.ahead.pieces.remove(&self.hashed) {
             match piece {
                 Ahead::Kept(piece) => {
@@ -217,7 +222,12 @@ impl IncomingFile {
                     self.hashed += piece.len() as u64;
                     self.ahead.spare.push(piece);
                 }
+                Ahead::Written(len) if read_back == 0 => {
+                    self.ahead.pieces.insert(self.hashed, Ahead::Written(len));
+                    break;
+                }
                 Ahead::Written(len) => {
+                    read_back -= 1;
                     self.buffer.resize(len, 0);
                     let read = self.file.as_file().read_exact_at(&mut self.buffer, self.hashed);
                     read.map_err(|error| self.io_error(error))?;
@@ -240,7 +250,7 @@ impl IncomingFile {
         name: Option<&str>,
         naming: &Naming,
     ) -> Result<PublishedFile, StoreError> {
-        self.hash_on()?;
+        self.hash_on(usize::MAX)?;
         let digest = self.verify(announced)?;
         let path = match name {
             Some(name) if !naming.numbered => self.rename_to(&safe_file_name(name)),
@@ -308,15 +318,6 @@ impl IncomingFile {
 
     fn io_error(&self, error: io::Error) -> StoreError {
         StoreError::Io { path: self.file.path().to_owned(), error }
-    }
-}
-
-impl Ahead {
-    fn len(&self) -> usize {
-        match self {
-            Self::Kept(bytes) => bytes.len(),
-            Self::Written(len) => *len,
-        }
     }
 }
 

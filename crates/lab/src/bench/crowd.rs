@@ -200,7 +200,9 @@ fn serve(
 ) {
     while let Some(event) = receiver.poll_event() {
         match event {
-            ReceiverEvent::Announced { key, .. } => receiver.accept(key, &[]),
+            ReceiverEvent::Announced { key, .. } => {
+                receiver.accept(key, &[]);
+            }
             ReceiverEvent::Block { key, block } => {
                 if let Ok((buffer, _)) = block.decode() {
                     receiver.handle_block_written(key, buffer);
