@@ -100,7 +100,7 @@ const CASES: &[Case] = &[
     case("quota reached", disks::quota),
     case("two clients, one name, different files", disks::one_name_two_files),
     case("the same file twice", disks::same_file_twice),
-    case("flood of hostile datagrams", hostile::flood),
+    long("flood of hostile datagrams", hostile::flood),
     case("source stalls", sources::stalls),
     case("source resets the connection", sources::resets),
     case("source sends less than it announces", sources::sends_less),
