@@ -6,6 +6,7 @@ use std::path::Path;
 use siar_core::event::Style;
 
 use crate::LabError;
+use crate::bench::summary::Spread;
 use crate::chart::{Bar, BarChart, Group};
 use crate::manifest::{Manifest, NodeDir, Role, StyleRuns, Timing};
 use crate::run::read_events;
@@ -71,14 +72,11 @@ pub fn comparison(manifest: &Manifest, words: &ComparisonWords) -> [BarChart; 2]
 }
 
 fn bar(runs: &StyleRuns, value: fn(&Timing) -> f64) -> Option<Bar> {
-    let mut values: Vec<f64> =
-        runs.runs.iter().map(value).filter(|value| value.is_finite()).collect();
-    values.sort_by(f64::total_cmp);
-    let (low, high) = (*values.first()?, *values.last()?);
-    let (middle, other) = (values[values.len() / 2], values[(values.len() - 1) / 2]);
+    let values = runs.runs.iter().map(value).filter(|value| value.is_finite());
+    let Spread { median, low, high } = Spread::of(values)?;
     // A single run has no spread.
-    let (low, high) = if values.len() > 1 { (low, high) } else { (f64::NAN, f64::NAN) };
-    Some(Bar { series: 0, median: f64::midpoint(middle, other), low, high })
+    let (low, high) = if runs.runs.len() > 1 { (low, high) } else { (f64::NAN, f64::NAN) };
+    Some(Bar { series: 0, median, low, high })
 }
 
 /// Draws all of them into the run's folder.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use lab::bench::summary::Spread;
 use lab::grade::grade;
-use lab::manifest::{FileEntry, Manifest, NodeDir, NodeEntry, Role, StyleRuns};
+use lab::manifest::{FileEntry, Manifest, NodeDir, NodeEntry, Role, StyleRuns, Timing};
 use lab::pictures;
 use serde::Serialize;
 use siar_core::event::Style;
@@ -307,14 +308,10 @@ fn output(
 }
 
 fn comparison_row(runs: &StyleRuns) -> ComparisonRow {
-    let median = |values: &mut Vec<f64>| {
-        values.sort_by(f64::total_cmp);
-        let middle = values.len() / 2;
-        let other = values.len().saturating_sub(1) / 2;
-        values.get(middle).zip(values.get(other)).map_or(f64::NAN, |(a, b)| f64::midpoint(*a, *b))
+    let median = |value: fn(&Timing) -> f64| {
+        Spread::of(runs.runs.iter().map(value)).map_or(f64::NAN, |spread| spread.median)
     };
-    let total = median(&mut runs.runs.iter().map(|run| run.total).collect());
-    let overhead = median(&mut runs.runs.iter().map(|run| run.overhead).collect());
+    let (total, overhead) = (median(|run| run.total), median(|run| run.overhead));
     ComparisonRow {
         style: runs.style,
         total: format!("{total:.3} s"),
