@@ -73,7 +73,15 @@ pub fn built_in() -> Vec<Task> {
 pub fn read(path: &Path) -> Result<Vec<Task>, UrlListError> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| UrlListError::Read { path: path.to_owned(), error })?;
-    let table: toml::Table = toml::from_str(&text)
+    parse(path, &text)
+}
+
+/// Takes the text of the list at `path`.
+///
+/// # Errors
+/// As [`read`], but for the reading.
+pub fn parse(path: &Path, text: &str) -> Result<Vec<Task>, UrlListError> {
+    let table: toml::Table = toml::from_str(text)
         .map_err(|error| UrlListError::Parse { path: path.to_owned(), error: Box::new(error) })?;
     if table.is_empty() {
         return Err(UrlListError::Empty { path: path.to_owned() });

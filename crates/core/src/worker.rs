@@ -11,6 +11,7 @@ use std::time::Duration;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, Observer, Progress, Style, TaskVoice};
@@ -176,27 +177,12 @@ impl WorkerProcess {
         self.busy = true;
         // A dead worker's pipe is noticed below, with the reason of its death.
         let _ = self.jobs.as_ref().map(|mut jobs| jobs.write_all(&line));
-        loop {
-            let mut line = String::new();
-            let read = self.messages.by_ref().take(MAX_LINE).read_line(&mut line);
-            let pid = self.pid();
-            let protocol = |error| WorkerError::Protocol { pid, error };
-            if read.map_err(protocol)? == 0 {
-                return Err(self.lost());
-            }
-            match serde_json::from_str(&line).map_err(|error| protocol(error.into()))? {
-                Message::Event(event) => observer.event(event),
-                Message::Progress(progress) => observer.progress(progress),
-                Message::Finished(took) => {
-                    self.busy = false;
-                    return Ok(took);
-                }
-                Message::Failed(error) => {
-                    self.busy = false;
-                    return Err(WorkerError::Task(error));
-                }
-            }
-        }
+        let pid = self.pid();
+        let ended = follow(&mut self.messages, observer)
+            .map_err(|error| WorkerError::Protocol { pid, error })?;
+        let Some(result) = ended else { return Err(self.lost()) };
+        self.busy = false;
+        result.map_err(WorkerError::Task)
     }
 
     fn lost(&mut self) -> WorkerError {
@@ -231,6 +217,42 @@ impl Drop for WorkerProcess {
     }
 }
 
+/// Reads what a worker tells of one job, up to its result; events and progress go to
+/// `observer`. `None`: the messages ended before the job did.
+///
+/// # Errors
+/// A line is no message, or cannot be read.
+pub fn follow(
+    messages: &mut impl BufRead,
+    observer: &dyn Observer,
+) -> io::Result<Option<Result<Duration, String>>> {
+    while let Some(message) = read_line(messages)? {
+        match message {
+            Message::Event(event) => observer.event(event),
+            Message::Progress(progress) => observer.progress(progress),
+            Message::Finished(took) => return Ok(Some(Ok(took))),
+            Message::Failed(error) => return Ok(Some(Err(error))),
+        }
+    }
+    Ok(None)
+}
+
+/// Reads a worker's next job; `None`: there are no more.
+///
+/// # Errors
+/// A line is no job, or cannot be read.
+pub fn read_job(jobs: &mut impl BufRead) -> io::Result<Option<Job>> {
+    read_line(jobs)
+}
+
+fn read_line<T: DeserializeOwned>(lines: &mut impl BufRead) -> io::Result<Option<T>> {
+    let mut line = String::new();
+    if lines.take(MAX_LINE).read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    Ok(Some(serde_json::from_str(&line)?))
+}
+
 /// In a process that was started by [`WorkerProcess::spawn`]: does jobs until there are no
 /// more, and exits. Elsewhere: returns at once. To be called first in `main`.
 pub fn serve_if_worker() {
@@ -251,12 +273,7 @@ pub fn serve_if_worker() {
 }
 
 fn serve(jobs: &mut impl BufRead) -> io::Result<()> {
-    loop {
-        let mut line = String::new();
-        if jobs.take(MAX_LINE).read_line(&mut line)? == 0 {
-            return Ok(());
-        }
-        let job: Job = serde_json::from_str(&line)?;
+    while let Some(job) = read_job(jobs)? {
         let voice = TaskVoice::new(job.style, &job.task.name, Arc::new(ToParent));
         let result = catch_unwind(AssertUnwindSafe(|| {
             download_and_broadcast(&job.task.url, &job.config, &voice)
@@ -267,6 +284,7 @@ fn serve(jobs: &mut impl BufRead) -> io::Result<()> {
             Err(panic) => Message::Failed(format!("panicked: {}", panic_message(panic.as_ref()))),
         });
     }
+    Ok(())
 }
 
 /// What a panic said.

@@ -260,6 +260,66 @@ fn announcements_do_not_end_a_transfer_in_progress() {
     assert!(matches!(receiver.poll_event(), Some(ReceiverEvent::Block { .. })));
 }
 
+/// A host begins many files and goes on with none: others must have their memory in the end.
+#[test]
+fn blocks_that_nobody_goes_on_with_do_not_keep_others_out() {
+    const BLOCK: usize = 1600;
+    let mut now = Instant::now();
+    let mut receiver = Receiver::new(ReceiverConfig {
+        id: ReceiverId(1),
+        recv_buffer: 4 << 20,
+        block_memory: 100 * BLOCK,
+        silence: Duration::from_secs(30),
+    });
+    let announce = |transfer: u64| {
+        let body = Body::Announce(Announce {
+            size: 100 * BLOCK as u64,
+            symbol_size: 100,
+            block_symbols: PER_BLOCK,
+            code: 1,
+            blake3: [transfer as u8; 32],
+            time_ms: 0,
+            name: "file",
+        });
+        Frame { transfer: TransferId(transfer), body }.to_datagram()
+    };
+    let symbol = |transfer: u64, block: u32, symbol: u16| {
+        let body = Body::Symbol(Symbol { block, symbol, payload: &[7; 100] });
+        Frame { transfer: TransferId(transfer), body }.to_datagram()
+    };
+    let accept_all = |receiver: &mut Receiver| {
+        let mut blocks = 0;
+        while let Some(event) = receiver.poll_event() {
+            match event {
+                ReceiverEvent::Announced { key, .. } => assert!(receiver.accept(key, &[])),
+                ReceiverEvent::Block { .. } => blocks += 1,
+                _ => {}
+            }
+        }
+        blocks
+    };
+    for transfer in 1..=200 {
+        receiver.handle_datagram(now, address(2), &announce(transfer)).unwrap();
+        accept_all(&mut receiver);
+        receiver.handle_datagram(now, address(2), &symbol(transfer, 0, 0)).unwrap();
+    }
+    receiver.handle_datagram(now, address(1), &announce(0)).unwrap();
+    accept_all(&mut receiver);
+    let mut blocks = 0;
+    for _round in 0..20 {
+        now += Duration::from_millis(100);
+        // The same again is nothing to go on with.
+        for transfer in 1..=200 {
+            receiver.handle_datagram(now, address(2), &symbol(transfer, 0, 0)).unwrap();
+        }
+        for number in 0..PER_BLOCK {
+            receiver.handle_datagram(now, address(1), &symbol(0, 0, number)).unwrap();
+        }
+        blocks += accept_all(&mut receiver);
+    }
+    assert_eq!(blocks, 1);
+}
+
 /// A new one joins whenever the one before is about to be given up.
 #[test]
 fn a_chain_of_joins_has_an_end() {

@@ -1,15 +1,11 @@
 //! One transfer as its receiver sees it: which symbols of which blocks are there.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::block::{BlockLayout, MAX_REPAIR_SYMBOLS};
 use super::code::{CauchyCode, DecodeError, ErasureCode};
 use crate::wire::{DeficitRun, MAX_RUNS};
-
-/// A block that got no symbol for this long makes room for others: to a receiver that is not
-/// waited for, the sender may never send the rest before it has memory for other blocks.
-const STALE: Duration = Duration::from_millis(500);
 
 /// The symbols of the blocks that are not whole yet.
 #[derive(Debug)]
@@ -81,15 +77,10 @@ impl Incoming {
             return Taken::Useless;
         }
         let largest = self.largest_block();
-        let buffer = if self.open.contains_key(&block) {
-            None
-        } else {
-            buffer(largest).or_else(|| self.discard_stale(now))
-        };
         let received = match self.open.entry(block) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
-                let Some(mut bytes) = buffer else { return Taken::NoRoom };
+                let Some(mut bytes) = buffer(largest) else { return Taken::NoRoom };
                 bytes.resize(largest, 0);
                 let range = self.layout.byte_range(block);
                 entry.insert(ReceivedBlock {
@@ -106,11 +97,11 @@ impl Incoming {
                 })
             }
         };
-        received.touched = now;
         let missing = &mut self.missing[block as usize];
         if !received.insert(symbol, source_symbols, payload) {
             return Taken::Useless;
         }
+        received.touched = now;
         *missing -= 1;
         if *missing > 0 {
             return Taken::Kept;
@@ -135,14 +126,16 @@ impl Incoming {
         }
     }
 
-    /// Gives up the block that has waited longest, if it is stale, for its memory.
-    fn discard_stale(&mut self, now: Instant) -> Option<Vec<u8>> {
-        let (&block, oldest) = self.open.iter().min_by_key(|(_, block)| block.touched)?;
-        if now.saturating_duration_since(oldest.touched) < STALE {
-            return None;
-        }
+    /// The unfinished blocks, and when each got its latest symbol.
+    pub(super) fn touched(&self) -> impl Iterator<Item = (Instant, u32)> {
+        self.open.values().map(|block| (block.touched, block.block))
+    }
+
+    /// Forgets the symbols of an unfinished block, for its memory.
+    pub(super) fn discard(&mut self, block: u32) -> Option<Vec<u8>> {
+        let discarded = self.open.remove(&block)?;
         self.missing[block as usize] = self.layout.symbols_in(block);
-        self.open.remove(&block).map(|discarded| discarded.bytes)
+        Some(discarded.bytes)
     }
 
     /// Runs of incomplete blocks below `horizon`, and the block up to which they speak.
@@ -182,7 +175,7 @@ pub struct ReceivedBlock {
     bytes: Vec<u8>,
     present: u128,
     repairs: Vec<(u16, Vec<u8>)>,
-    /// When its latest symbol came.
+    /// When its latest useful symbol came.
     touched: Instant,
 }
 

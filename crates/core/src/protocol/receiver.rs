@@ -26,6 +26,11 @@ const MAX_SYMBOL_SIZE: usize = 8960;
 const MAX_TRANSFERS: usize = 4096;
 /// A transfer that brings nothing useful for so long makes room for others.
 const USELESS_AFTER: Duration = Duration::from_secs(10);
+/// A block that got no symbol for this long makes room for others: to a receiver that is not
+/// waited for, the sender may never send the rest before it has memory for other blocks.
+const STALE: Duration = Duration::from_millis(500);
+/// All blocks are looked through for stale ones at most this often.
+const DISCARD_INTERVAL: Duration = Duration::from_millis(1);
 /// So many blocks a transfer may always have open: its sender must be able to go on.
 const MIN_WINDOW: usize = 2;
 /// One who answers polls need not answer every announcement as well; but a lost Join would
@@ -144,6 +149,8 @@ pub struct Receiver {
     overflowed: u64,
     without_room: u64,
     memory_used: usize,
+    /// No block is stale before.
+    next_discard: Option<Instant>,
     spare: Vec<Vec<u8>>,
     events: VecDeque<ReceiverEvent>,
     replies: VecDeque<(SocketAddr, Vec<u8>)>,
@@ -160,6 +167,7 @@ impl Receiver {
             overflowed: 0,
             without_room: 0,
             memory_used: 0,
+            next_discard: None,
             spare: Vec::new(),
             events: VecDeque::new(),
             replies: VecDeque::new(),
@@ -351,18 +359,11 @@ impl Receiver {
     fn handle_symbol(&mut self, now: Instant, key: TransferKey, symbol: &Symbol<'_>) {
         let Some(transfer) = self.transfers.get_mut(&key) else { return };
         transfer.received += 1;
-        let State::Receiving(incoming) = &mut transfer.state else { return };
-        let (used, spare) = (&mut self.memory_used, &mut self.spare);
-        let limit = self.config.block_memory;
-        let promised = incoming.open_blocks() + transfer.unwritten < MIN_WINDOW;
-        let taken = incoming.take(now, symbol.block, symbol.symbol, symbol.payload, |len| {
-            // A few blocks each are promised, but not to however many transfers there are.
-            let limit = if promised { limit + limit / 2 } else { limit };
-            (*used + len <= limit).then(|| {
-                *used += len;
-                spare.pop().unwrap_or_default()
-            })
-        });
+        let mut taken = self.take_symbol(now, key, symbol);
+        if matches!(taken, Taken::NoRoom) && self.discard_stale_blocks(now, key) {
+            taken = self.take_symbol(now, key, symbol);
+        }
+        let Some(transfer) = self.transfers.get_mut(&key) else { return };
         if matches!(taken, Taken::Whole(_) | Taken::Kept) {
             transfer.useful += 1;
             transfer.last_useful = now;
@@ -376,6 +377,56 @@ impl Receiver {
             Taken::NoRoom => self.without_room += 1,
             Taken::Kept | Taken::Useless => {}
         }
+    }
+
+    fn take_symbol(&mut self, now: Instant, key: TransferKey, symbol: &Symbol<'_>) -> Taken {
+        let Some(transfer) = self.transfers.get_mut(&key) else { return Taken::Useless };
+        let State::Receiving(incoming) = &mut transfer.state else { return Taken::Useless };
+        let (used, spare) = (&mut self.memory_used, &mut self.spare);
+        let limit = self.config.block_memory;
+        let promised = incoming.open_blocks() + transfer.unwritten < MIN_WINDOW;
+        incoming.take(now, symbol.block, symbol.symbol, symbol.payload, |len| {
+            // A few blocks each are promised, but not to however many transfers there are.
+            let limit = if promised { limit + limit / 2 } else { limit };
+            (*used + len <= limit).then(|| {
+                *used += len;
+                spare.pop().unwrap_or_default()
+            })
+        })
+    }
+
+    /// Gives up stale blocks, of whichever transfer, those first that have waited longest,
+    /// until there is room for a block of `key`'s. `false` if none is stale.
+    fn discard_stale_blocks(&mut self, now: Instant, key: TransferKey) -> bool {
+        if self.next_discard.is_some_and(|next| now < next) {
+            return false;
+        }
+        let Some(State::Receiving(incoming)) = self.transfers.get(&key).map(|it| &it.state) else {
+            return false;
+        };
+        let most = self.config.block_memory.saturating_sub(incoming.largest_block());
+        let mut waiting: Vec<(Instant, u32, TransferKey)> = Vec::new();
+        for (key, transfer) in &self.transfers {
+            if let State::Receiving(incoming) = &transfer.state {
+                waiting.extend(incoming.touched().map(|(touched, block)| (touched, block, *key)));
+            }
+        }
+        waiting.sort_unstable();
+        let oldest = waiting.first().map_or(now, |(touched, ..)| *touched);
+        self.next_discard = Some((oldest + STALE).max(now + DISCARD_INTERVAL));
+        waiting.retain(|(touched, ..)| now.saturating_duration_since(*touched) >= STALE);
+        for (_, block, key) in &waiting {
+            if self.memory_used <= most {
+                break;
+            }
+            let Some(transfer) = self.transfers.get_mut(key) else { continue };
+            if let State::Receiving(incoming) = &mut transfer.state
+                && let Some(bytes) = incoming.discard(*block)
+            {
+                self.memory_used = self.memory_used.saturating_sub(bytes.len());
+            }
+        }
+        !waiting.is_empty()
     }
 
     /// How many symbols were dropped since the last call because there was no memory for

@@ -1,0 +1,101 @@
+//! What reads bytes from outside, each as a function of bytes that panics if a promise breaks.
+//!
+//! `cargo +nightly fuzz run --features libfuzzer TARGET` looks for such bytes guided by
+//! coverage; on stable, `cargo test -p siar-fuzz` plays the corpus and random bytes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // A panic is what is looked for.
+
+mod choice;
+mod receiver;
+mod sender;
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use siar_core::event::{Event, Observer, Progress};
+use siar_core::seal::{Key, Opener, Sealer};
+use siar_core::store::{safe_file_name, with_number};
+use siar_core::wire::Frame;
+use siar_core::worker::{follow, read_job};
+
+pub use receiver::receiver;
+pub use sender::sender;
+
+/// A target's name and what it does with bytes.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const TARGETS: [Target; 7] = [
+    ("frame", frame),
+    ("sealed", sealed),
+    ("receiver", receiver),
+    ("sender", sender),
+    ("name", name),
+    ("messages", messages),
+    ("urls", urls),
+];
+
+/// What can be parsed as a frame means the same when it is emitted and parsed again.
+pub fn frame(bytes: &[u8]) {
+    if let Ok(parsed) = Frame::parse(bytes) {
+        let emitted = parsed.to_datagram();
+        assert_eq!(Frame::parse(&emitted).as_ref(), Ok(&parsed));
+    }
+}
+
+/// Nothing but what was sealed with the key opens, and only as it was sealed.
+pub fn sealed(bytes: &[u8]) {
+    static KEY: OnceLock<Key> = OnceLock::new();
+    let key = KEY.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap();
+        Key::create(&dir.path().join("key")).unwrap()
+    });
+    let mut opener = Opener::new(key);
+    assert!(opener.open(bytes).is_err());
+    let (mut out, mut sealer) = (Vec::new(), Sealer::new(key));
+    sealer.seal(bytes, &mut out);
+    assert_eq!(opener.open(&out).ok(), Some(bytes));
+    // Where to change it, and how, is taken from the bytes themselves.
+    if let [first, second, third, ..] = *bytes {
+        let at = usize::from(u16::from_be_bytes([first, second])) % out.len();
+        out[at] ^= third.max(1);
+        assert!(opener.open(&out).is_err());
+    }
+}
+
+/// A name becomes one visible path component.
+pub fn name(bytes: &[u8]) {
+    let name = String::from_utf8_lossy(bytes);
+    let safe = safe_file_name(&name);
+    for safe in [&safe, &with_number(&safe, 4_294_967_295)] {
+        assert!(!safe.is_empty() && safe.len() <= 255, "{safe:?}");
+        assert!(!safe.contains(['/', '\\', '\0']) && !safe.starts_with('.'), "{safe:?}");
+        assert_eq!(Path::new(safe).components().count(), 1, "{safe:?}");
+    }
+}
+
+/// What comes through the pipes of worker processes, from either end.
+pub fn messages(bytes: &[u8]) {
+    struct Ignore;
+    impl Observer for Ignore {
+        fn event(&self, _: Event) {}
+        fn progress(&self, _: Progress) {}
+    }
+    let mut left = bytes;
+    while let Ok(Some(_)) = follow(&mut left, &Ignore) {}
+    let mut left = bytes;
+    while let Ok(Some(job)) = read_job(&mut left) {
+        let line = serde_json::to_vec(&job).unwrap();
+        assert_eq!(read_job(&mut line.as_slice()).unwrap(), Some(job));
+    }
+}
+
+/// A URL list holds only URLs that can be downloaded, or is refused.
+pub fn urls(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    let Ok(tasks) = siar_core::urls::parse(Path::new("urls.toml"), text) else { return };
+    assert!(!tasks.is_empty());
+    for task in tasks {
+        assert!(task.url.to_ascii_lowercase().trim_start().starts_with("http"), "{task:?}");
+    }
+}

@@ -1,0 +1,84 @@
+//! A receiving state machine under arbitrary datagrams.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use arbitrary::{Result, Unstructured};
+use siar_core::protocol::{FileDigest, Receiver, ReceiverConfig, ReceiverEvent, TransferKey};
+use siar_core::wire::{ReceiverId, RefuseReason};
+
+use crate::choice::{datagram, host};
+
+const MAX_FILE: u64 = 1 << 20;
+const BLOCK_MEMORY: usize = 4000;
+
+/// Never panics, never sends more bytes to a host than it got from it, holds no more blocks
+/// than it may, and asks for a file to be published only once.
+pub fn receiver(bytes: &[u8]) {
+    // Bytes that are used up end the run.
+    let _ = play(&mut Unstructured::new(bytes));
+}
+
+fn play(u: &mut Unstructured<'_>) -> Result<()> {
+    let mut now = Instant::now();
+    let mut receiver = Receiver::new(ReceiverConfig {
+        id: ReceiverId(1),
+        recv_buffer: 4 << 20,
+        block_memory: BLOCK_MEMORY,
+        silence: Duration::from_secs(30),
+    });
+    let mut balance: HashMap<SocketAddr, usize> = HashMap::new();
+    let mut files: HashMap<TransferKey, Vec<u8>> = HashMap::new();
+    while !u.is_empty() {
+        match u.int_in_range(0..=9)? {
+            0 => now += Duration::from_millis(u.int_in_range(0..=40_000)?),
+            1 => receiver.handle_overflow(u.arbitrary()?),
+            _ => {
+                let (from, datagram) = (host(u)?, datagram(u)?);
+                *balance.entry(from).or_default() += datagram.len();
+                // Not every datagram is a frame.
+                let _ = receiver.handle_datagram(now, from, &datagram);
+            }
+        }
+        receiver.handle_timeout(now);
+        while let Some(event) = receiver.poll_event() {
+            match event {
+                ReceiverEvent::Announced { key, file } if file.size > MAX_FILE => {
+                    receiver.refuse(key, RefuseReason::TooLarge, "too large");
+                }
+                ReceiverEvent::Announced { key, file } => {
+                    let whole: Vec<u32> = match u.ratio(1, 8)? {
+                        true => vec![u.arbitrary()?, u.int_in_range(0..=12)?],
+                        false => Vec::new(),
+                    };
+                    files.insert(key, vec![0; file.size as usize]);
+                    assert!(receiver.accept(key, &whole));
+                }
+                ReceiverEvent::Block { key, block } => {
+                    let offset = block.offset as usize;
+                    let (bytes, len) = block.decode().expect("the machine counted right");
+                    if let Some(file) = files.get_mut(&key) {
+                        file[offset..offset + len].copy_from_slice(&bytes[..len]);
+                    }
+                    receiver.handle_block_written(key, bytes);
+                }
+                ReceiverEvent::Complete { key } => {
+                    let file = files.remove(&key).expect("only one end");
+                    match u.ratio(1, 2)? {
+                        true => receiver.handle_published(key, &FileDigest::of_bytes(&file)),
+                        false => receiver.refuse(key, RefuseReason::Corrupt, "corrupt"),
+                    }
+                }
+                ReceiverEvent::Abandoned { key, .. } => {
+                    files.remove(&key);
+                }
+            }
+        }
+        while let Some((to, bytes)) = receiver.poll_transmit() {
+            let left = balance.get_mut(&to).expect("it only answers");
+            *left = left.checked_sub(bytes.len()).expect("no more than it got");
+        }
+    }
+    Ok(())
+}
