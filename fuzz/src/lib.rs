@@ -96,6 +96,8 @@ pub fn urls(bytes: &[u8]) {
     let Ok(tasks) = siar_core::urls::parse(Path::new("urls.toml"), text) else { return };
     assert!(!tasks.is_empty());
     for task in tasks {
-        assert!(task.url.to_ascii_lowercase().trim_start().starts_with("http"), "{task:?}");
+        let url = url::Url::parse(&task.url).expect("only URLs");
+        assert!(matches!(url.scheme(), "http" | "https") && url.has_host(), "{task:?}");
+        assert!(!siar_core::fetch::file_name(&task.url).is_empty());
     }
 }

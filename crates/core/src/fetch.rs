@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+
 use crate::protocol::FileDigest;
 use crate::store::{safe_file_name, temporary_file};
 
@@ -61,6 +63,9 @@ pub enum FetchError {
         /// In bytes.
         limit: u64,
     },
+    /// The certificates to trust cannot be used.
+    #[error("{0}")]
+    Trust(String),
     /// The file cannot be written.
     #[error("{path}: {error}")]
     Write {
@@ -71,9 +76,19 @@ pub enum FetchError {
     },
 }
 
+/// Names a PEM file of the certificates to trust instead of those compiled in, as for OpenSSL
+/// and curl.
+const CERTIFICATES_VARIABLE: &str = "SSL_CERT_FILE";
+
 /// One for all tasks of a process.
-static AGENT: LazyLock<ureq::Agent> = LazyLock::new(|| {
-    ureq::Agent::config_builder()
+static AGENT: LazyLock<Result<ureq::Agent, String>> = LazyLock::new(|| {
+    let root_certs = match std::env::var_os(CERTIFICATES_VARIABLE) {
+        Some(path) if !path.is_empty() => certificates(Path::new(&path))
+            .map_err(|error| format!("{CERTIFICATES_VARIABLE} {}: {error}", path.display()))?,
+        _ => RootCerts::WebPki,
+    };
+    let agent = ureq::Agent::config_builder()
+        .tls_config(TlsConfig::builder().root_certs(root_certs).build())
         .timeout_connect(Some(CONNECT_TIMEOUT))
         .timeout_recv_response(Some(STALL_TIMEOUT))
         .timeout_per_read(Some(STALL_TIMEOUT))
@@ -83,9 +98,23 @@ static AGENT: LazyLock<ureq::Agent> = LazyLock::new(|| {
         // A connection is closed with its task's download, as Python's `requests.get` does it.
         .max_idle_connections(0)
         .user_agent(concat!("siar/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .into()
+        .build();
+    Ok(agent.into())
 });
+
+fn certificates(path: &Path) -> Result<RootCerts, Box<dyn std::error::Error>> {
+    let pem = std::fs::read(path)?;
+    let mut found = Vec::new();
+    for item in parse_pem(&pem) {
+        if let PemItem::Certificate(certificate) = item? {
+            found.push(certificate);
+        }
+    }
+    if found.is_empty() {
+        return Err("holds no certificate in PEM".into());
+    }
+    Ok(RootCerts::from(found))
+}
 
 /// Downloads `url` into `dir` under its own name; a file of that name is replaced once the
 /// download is whole. More than `limit` bytes are an error. `progress` is told the bytes so far and in all (zero if unknown).
@@ -99,7 +128,10 @@ pub fn fetch(
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Download, FetchError> {
     let http = |error| FetchError::Http { url: url.to_owned(), error: Box::new(error) };
-    let mut response = AGENT.get(url).call().map_err(http)?;
+    let agent = AGENT.as_ref().map_err(|error| FetchError::Trust(error.clone()))?;
+    // As browsers read it: spaces and the like are encoded.
+    let requested = url::Url::parse(url).map_or_else(|_| url.to_owned(), String::from);
+    let mut response = agent.get(requested).call().map_err(http)?;
     let total = response.body().content_length().unwrap_or(0);
     let too_large = || FetchError::TooLarge { url: url.to_owned(), limit };
     if total > limit {
@@ -208,6 +240,24 @@ mod tests {
             assert!(matches!(error, FetchError::TooLarge { limit: 4, .. }), "{error}");
             assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         }
+    }
+
+    #[test]
+    fn a_url_is_encoded_before_it_is_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+        let url = url.replace("file.bin", "a b \u{fc}.bin");
+        let download = fetch(&url, dir.path(), u64::MAX, |_, _| ()).unwrap();
+        assert_eq!(download.name, "a b \u{fc}.bin");
+    }
+
+    #[test]
+    fn certificates_to_trust_are_read_or_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.pem");
+        assert!(certificates(&path).is_err());
+        std::fs::write(&path, "no certificate").unwrap();
+        assert!(certificates(&path).unwrap_err().to_string().contains("PEM"));
     }
 
     #[test]

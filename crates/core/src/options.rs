@@ -10,7 +10,7 @@ use clap_complete::Shell;
 
 use crate::broadcast::{BroadcastConfig, Wire};
 use crate::event::Style;
-use crate::net::{Destinations, Interface};
+use crate::net::{Destinations, Interface, RECEIVE_BUFFER};
 use crate::protocol::SlowReceivers;
 use crate::receive::{NamingChoice, ReceiveConfig};
 use crate::seal::Key;
@@ -173,6 +173,9 @@ pub struct ServerOptions {
     /// Take only what is sealed with this key: cargo lab keygen FILE
     #[arg(long, value_name = "FILE", env = "SIAR_KEY_FILE")]
     pub key_file: Option<PathBuf>,
+    /// Receive buffer to ask the system for [default: 16MiB]
+    #[arg(long, value_name = "SIZE", value_parser = buffer_size, env = "SIAR_RECV_BUFFER")]
+    pub recv_buffer: Option<usize>,
     /// Stop with 0 after N files
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), env = "SIAR_EXIT_AFTER")]
     pub exit_after: Option<u64>,
@@ -264,6 +267,7 @@ impl ServerOptions {
             names: self.names,
             max_file: self.max_file.unwrap_or(u64::MAX),
             quota: self.quota.unwrap_or(u64::MAX),
+            recv_buffer: self.recv_buffer.unwrap_or(RECEIVE_BUFFER),
             exit_after: self.exit_after,
             key_file: self.key_file.clone(),
         }
@@ -280,6 +284,12 @@ fn size(text: &str) -> Result<u64, String> {
     bytesize::ByteSize::from_str(text)
         .map(|size| size.as_u64())
         .map_err(|_| "expected a size such as 64MiB".to_owned())
+}
+
+/// The kernel counts in 32 bits, and doubles.
+fn buffer_size(text: &str) -> Result<usize, String> {
+    let bytes = usize::try_from(size(text)?).ok().filter(|bytes| *bytes <= 1 << 30);
+    bytes.ok_or_else(|| "at most 1GiB".to_owned())
 }
 
 /// Bits per second in the manner of `tc`; the result is in bytes per second.

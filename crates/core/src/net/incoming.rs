@@ -17,8 +17,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::moderation::Moderation;
 use super::{Interface, NetError};
 
-/// Asked for; what the kernel gives is [`ReceiveSocket::recv_buffer`].
-const RECEIVE_BUFFER: usize = 16 << 20;
+/// Bytes of receive buffer that are asked for; what the kernel gives is
+/// [`ReceiveSocket::recv_buffer`].
+pub const RECEIVE_BUFFER: usize = 16 << 20;
 /// A buffer takes the longest datagram, or a train of shorter ones that the kernel joined.
 const BUFFER_LEN: usize = 1 << 16;
 
@@ -105,22 +106,13 @@ impl ReceiveSocket {
         for &group in groups {
             join(&socket, group, interface).map_err(|error| NetError::Group { group, error })?;
         }
-        // As root the limit of net.core.rmem_max does not hold.
-        let forced = nix::sys::socket::setsockopt(
-            &socket,
-            nix::sys::socket::sockopt::RcvBufForce,
-            &RECEIVE_BUFFER,
-        );
-        if forced.is_err() {
-            socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-        }
         let state = UdpSocketState::new((&socket).into())?;
         let (waker, woken) = UnixStream::pair()?;
         waker.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
         let inode = File::from(socket.as_fd().try_clone_to_owned()?).metadata()?.ino().to_string();
         let buffers = vec![0; BUFFER_LEN * BATCH_SIZE];
-        Ok(Self {
+        let new = Self {
             socket,
             state,
             buffers,
@@ -129,7 +121,22 @@ impl ReceiveSocket {
             waker,
             wake_pending: Arc::default(),
             moderation: Moderation::default(),
-        })
+        };
+        new.set_recv_buffer(RECEIVE_BUFFER)?;
+        Ok(new)
+    }
+
+    /// Asks for a receive buffer of so many bytes instead of [`RECEIVE_BUFFER`].
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn set_recv_buffer(&self, bytes: usize) -> io::Result<()> {
+        use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
+        // As root the limit of net.core.rmem_max does not hold.
+        match setsockopt(&self.socket, RcvBufForce, &bytes) {
+            Ok(()) => Ok(()),
+            Err(_) => self.socket.set_recv_buffer_size(bytes),
+        }
     }
 
     /// The address that is really bound.

@@ -8,7 +8,7 @@ mod raw;
 mod socket;
 mod train;
 
-pub use incoming::{Datagrams, ReceiveSocket, Wakeup};
+pub use incoming::{Datagrams, RECEIVE_BUFFER, ReceiveSocket, Wakeup};
 pub use interface::{Interface, path_mtu};
 pub use outgoing::{BroadcastFile, drive_sender};
 pub use raw::{MAX_RAW_BYTES, send_raw};

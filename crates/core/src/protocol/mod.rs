@@ -27,6 +27,7 @@ mod path;
 mod polls;
 mod receiver;
 mod sender;
+mod transfers;
 
 pub use block::{BlockLayout, LayoutError, MAX_BLOCK_SYMBOLS, MAX_REPAIR_SYMBOLS};
 pub use code::{CAUCHY_CODE, CauchyCode, DecodeError, ErasureCode};

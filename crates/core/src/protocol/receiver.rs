@@ -1,6 +1,6 @@
 //! The receiving side: any number of transfers from any number of senders.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,7 @@ use super::block::BlockLayout;
 use super::code::CAUCHY_CODE;
 use super::digest::FileDigest;
 use super::incoming::{Incoming, ReceivedBlock, Taken};
+use super::transfers::{Question, State, Transfer, Transfers};
 use crate::wire::{
     Announce, Body, Confirm, EndReason, Frame, Join, ParseError, Poll, ReceiverId, ReceiverState,
     Refuse, RefuseReason, Status, Symbol, TransferId,
@@ -103,49 +104,11 @@ pub enum ReceiverEvent {
     },
 }
 
-#[derive(Debug)]
-enum State {
-    Offered(BlockLayout),
-    Receiving(Incoming),
-    Verifying,
-    Confirmed([u8; 32]),
-    Refused(RefuseReason, String),
-    Ended,
-}
-
-/// A poll, and the symbols received before it: an answer that waits for its slot must not
-/// count what came since.
-#[derive(Debug, Clone, Copy)]
-struct Question {
-    poll: Poll,
-    received: u64,
-}
-
-#[derive(Debug)]
-struct Transfer {
-    state: State,
-    last_heard: Instant,
-    unwritten: usize,
-    received: u64,
-    /// Symbols among them that were kept.
-    useful: u64,
-    /// When the latest of these came; at first, when it was announced.
-    last_useful: Instant,
-    bytes_in: u64,
-    bytes_out: u64,
-    status_due: Option<(Instant, Question)>,
-    /// Whether a poll was answered since the last announcement: the sender knows of it then.
-    is_known: bool,
-    announces: u32,
-    /// The last poll, if it was answered with a window that was nearly closed.
-    window_closed: Option<Poll>,
-}
-
 /// The receiving state machine; see the [module](super) for how it is driven.
 #[derive(Debug)]
 pub struct Receiver {
     config: ReceiverConfig,
-    transfers: HashMap<TransferKey, Transfer>,
+    transfers: Transfers,
     overflowed: u64,
     without_room: u64,
     memory_used: usize,
@@ -163,7 +126,7 @@ impl Receiver {
     pub fn new(config: ReceiverConfig) -> Self {
         Self {
             config,
-            transfers: HashMap::new(),
+            transfers: Transfers::default(),
             overflowed: 0,
             without_room: 0,
             memory_used: 0,
@@ -178,14 +141,13 @@ impl Receiver {
     /// How many transfers are neither confirmed, refused nor ended.
     #[must_use]
     pub fn active_transfers(&self) -> usize {
-        self.transfers.values().filter(|transfer| transfer.state.is_active()).count()
+        self.transfers.counts().active
     }
 
     /// How many senders may still ask for a confirmation or refusal that was lost.
     #[must_use]
     pub fn unsettled_transfers(&self) -> usize {
-        let settled = |state: &State| matches!(state, State::Confirmed(_) | State::Refused(..));
-        self.transfers.values().filter(|transfer| settled(&transfer.state)).count()
+        self.transfers.counts().settled
     }
 
     /// The transfers that still need their sender.
@@ -193,7 +155,7 @@ impl Receiver {
     pub fn unfinished_transfers(&self) -> Vec<TransferKey> {
         let unfinished = |state: &State| matches!(state, State::Offered(_) | State::Receiving(_));
         let transfers = self.transfers.iter();
-        transfers.filter(|(_, transfer)| unfinished(&transfer.state)).map(|(key, _)| *key).collect()
+        transfers.filter(|(_, transfer)| unfinished(transfer.state())).map(|(key, _)| key).collect()
     }
 
     /// Takes one datagram.
@@ -212,7 +174,7 @@ impl Receiver {
         if let Body::Announce(announce) = &frame.body {
             self.handle_announce(now, key, announce);
         }
-        let Some(transfer) = self.transfers.get_mut(&key) else { return Ok(()) };
+        let Some(transfer) = self.transfers.get_mut(key) else { return Ok(()) };
         transfer.last_heard = now;
         transfer.bytes_in += bytes.len() as u64;
         match frame.body {
@@ -235,9 +197,9 @@ impl Receiver {
                 }
             }
             // Nothing more is needed of the sender then.
-            Body::End(_) if matches!(transfer.state, State::Verifying) => {}
+            Body::End(_) if matches!(transfer.state(), State::Verifying) => {}
             Body::End(end) => {
-                let was_active = transfer.state.is_active();
+                let was_active = transfer.state().is_active();
                 self.release(key, State::Ended);
                 if was_active {
                     let reason = Some(end.reason);
@@ -256,7 +218,7 @@ impl Receiver {
     }
 
     fn handle_announce(&mut self, now: Instant, key: TransferKey, announce: &Announce<'_>) {
-        if self.transfers.contains_key(&key) {
+        if self.transfers.get(key).is_some() {
             return;
         }
         let layout = BlockLayout::new(announce.size, announce.symbol_size, announce.block_symbols)
@@ -270,7 +232,7 @@ impl Receiver {
         let blocks = layout.map_or(0, |layout| u64::from(layout.block_count()));
         let has_room = |receiver: &Self| {
             receiver.transfers.len() < MAX_TRANSFERS
-                && receiver.known_blocks() + blocks <= MAX_BLOCKS
+                && receiver.transfers.counts().blocks + blocks <= MAX_BLOCKS
         };
         if !has_room(self) {
             self.forget_idle_transfers(now);
@@ -298,23 +260,7 @@ impl Receiver {
                 },
             });
         }
-        self.transfers.insert(
-            key,
-            Transfer {
-                state,
-                last_heard: now,
-                unwritten: 0,
-                received: 0,
-                useful: 0,
-                last_useful: now,
-                bytes_in: 0,
-                bytes_out: 0,
-                status_due: None,
-                is_known: false,
-                announces: 0,
-                window_closed: None,
-            },
-        );
+        self.transfers.insert(key, Transfer::new(now, state));
         self.next_sweep.get_or_insert(now + self.config.silence);
     }
 
@@ -325,7 +271,7 @@ impl Receiver {
         let mut idle: Vec<(Instant, TransferKey)> = self
             .transfers
             .iter()
-            .filter(|(_, transfer)| match transfer.state {
+            .filter(|(_, transfer)| match transfer.state() {
                 State::Offered(_) | State::Receiving(_) => {
                     now.saturating_duration_since(transfer.last_useful) >= USELESS_AFTER
                         || transfer.useful == 0 && self.transfers.len() >= MAX_TRANSFERS
@@ -333,37 +279,25 @@ impl Receiver {
                 State::Verifying => false,
                 State::Confirmed(_) | State::Refused(..) | State::Ended => true,
             })
-            .map(|(key, transfer)| (transfer.last_heard, *key))
+            .map(|(key, transfer)| (transfer.last_heard, key))
             .collect();
         idle.sort_unstable_by_key(|(heard, _)| *heard);
         idle.truncate(idle.len().div_ceil(2));
         for (_, key) in idle {
-            let was_active = self.transfers[&key].state.is_active();
-            self.release(key, State::Ended);
-            self.transfers.remove(&key);
-            if was_active {
+            if self.forget(key) {
                 self.events.push_back(ReceiverEvent::Abandoned { key, reason: None });
             }
         }
     }
 
-    fn known_blocks(&self) -> u64 {
-        let blocks = |transfer: &Transfer| match &transfer.state {
-            State::Offered(layout) => u64::from(layout.block_count()),
-            State::Receiving(incoming) => u64::from(incoming.layout.block_count()),
-            _ => 0,
-        };
-        self.transfers.values().map(blocks).sum()
-    }
-
     fn handle_symbol(&mut self, now: Instant, key: TransferKey, symbol: &Symbol<'_>) {
-        let Some(transfer) = self.transfers.get_mut(&key) else { return };
+        let Some(transfer) = self.transfers.get_mut(key) else { return };
         transfer.received += 1;
         let mut taken = self.take_symbol(now, key, symbol);
         if matches!(taken, Taken::NoRoom) && self.discard_stale_blocks(now, key) {
             taken = self.take_symbol(now, key, symbol);
         }
-        let Some(transfer) = self.transfers.get_mut(&key) else { return };
+        let Some(transfer) = self.transfers.get_mut(key) else { return };
         if matches!(taken, Taken::Whole(_) | Taken::Kept) {
             transfer.useful += 1;
             transfer.last_useful = now;
@@ -380,11 +314,12 @@ impl Receiver {
     }
 
     fn take_symbol(&mut self, now: Instant, key: TransferKey, symbol: &Symbol<'_>) -> Taken {
-        let Some(transfer) = self.transfers.get_mut(&key) else { return Taken::Useless };
-        let State::Receiving(incoming) = &mut transfer.state else { return Taken::Useless };
+        let Some(transfer) = self.transfers.get_mut(key) else { return Taken::Useless };
+        let unwritten = transfer.unwritten;
+        let Some(incoming) = transfer.incoming_mut() else { return Taken::Useless };
         let (used, spare) = (&mut self.memory_used, &mut self.spare);
         let limit = self.config.block_memory;
-        let promised = incoming.open_blocks() + transfer.unwritten < MIN_WINDOW;
+        let promised = incoming.open_blocks() + unwritten < MIN_WINDOW;
         incoming.take(now, symbol.block, symbol.symbol, symbol.payload, |len| {
             // A few blocks each are promised, but not to however many transfers there are.
             let limit = if promised { limit + limit / 2 } else { limit };
@@ -401,14 +336,14 @@ impl Receiver {
         if self.next_discard.is_some_and(|next| now < next) {
             return false;
         }
-        let Some(State::Receiving(incoming)) = self.transfers.get(&key).map(|it| &it.state) else {
+        let Some(State::Receiving(incoming)) = self.transfers.get(key).map(Transfer::state) else {
             return false;
         };
         let most = self.config.block_memory.saturating_sub(incoming.largest_block());
         let mut waiting: Vec<(Instant, u32, TransferKey)> = Vec::new();
-        for (key, transfer) in &self.transfers {
-            if let State::Receiving(incoming) = &transfer.state {
-                waiting.extend(incoming.touched().map(|(touched, block)| (touched, block, *key)));
+        for (key, transfer) in self.transfers.iter() {
+            if let State::Receiving(incoming) = transfer.state() {
+                waiting.extend(incoming.touched().map(|(touched, block)| (touched, block, key)));
             }
         }
         waiting.sort_unstable();
@@ -419,10 +354,8 @@ impl Receiver {
             if self.memory_used <= most {
                 break;
             }
-            let Some(transfer) = self.transfers.get_mut(key) else { continue };
-            if let State::Receiving(incoming) = &mut transfer.state
-                && let Some(bytes) = incoming.discard(*block)
-            {
+            let incoming = self.transfers.get_mut(*key).and_then(Transfer::incoming_mut);
+            if let Some(bytes) = incoming.and_then(|incoming| incoming.discard(*block)) {
                 self.memory_used = self.memory_used.saturating_sub(bytes.len());
             }
         }
@@ -438,17 +371,18 @@ impl Receiver {
     /// Whether a file is being verified, which no longer needs its sender.
     #[must_use]
     pub fn is_verifying(&self) -> bool {
-        self.transfers.values().any(|transfer| matches!(transfer.state, State::Verifying))
+        self.transfers.counts().verifying > 0
     }
 
     /// Takes part in an announced transfer, of which some blocks are there already. A file
     /// that lacks none is complete at once. `false` if it is not offered any more.
     pub fn accept(&mut self, key: TransferKey, whole: &[u32]) -> bool {
-        let Some(transfer) = self.transfers.get_mut(&key) else { return false };
-        let State::Offered(layout) = transfer.state else { return false };
-        let mut incoming = Incoming::new(layout);
+        let Some(State::Offered(layout)) = self.transfers.get(key).map(Transfer::state) else {
+            return false;
+        };
+        let mut incoming = Incoming::new(*layout);
         incoming.set_whole(whole);
-        transfer.state = State::Receiving(incoming);
+        self.transfers.set_state(key, State::Receiving(incoming));
         self.reply(key, None);
         self.complete_if_whole(key);
         true
@@ -456,7 +390,7 @@ impl Receiver {
 
     /// Will not have the file, or failed to write or verify it.
     pub fn refuse(&mut self, key: TransferKey, reason: RefuseReason, text: &str) {
-        if self.transfers.get(&key).is_some_and(|transfer| transfer.state.is_active()) {
+        if self.transfers.get(key).is_some_and(|transfer| transfer.state().is_active()) {
             self.release(key, State::Refused(reason, text.to_owned()));
             self.reply(key, None);
         }
@@ -464,8 +398,7 @@ impl Receiver {
 
     /// Will not even answer: the transfer is unknown again.
     pub fn ignore(&mut self, key: TransferKey) {
-        self.release(key, State::Ended);
-        self.transfers.remove(&key);
+        self.forget(key);
     }
 
     /// A block is in the file; its buffer, as [`ReceivedBlock::decode`] gave it, may be
@@ -475,7 +408,7 @@ impl Receiver {
         if self.spare.len() < MAX_SPARE_BUFFERS {
             self.spare.push(buffer);
         }
-        let Some(transfer) = self.transfers.get_mut(&key) else { return };
+        let Some(transfer) = self.transfers.get_mut(key) else { return };
         transfer.unwritten = transfer.unwritten.saturating_sub(1);
         // Like TCP's window update: a sender that had to stop need not ask when it may go on.
         let room = self.memory_used <= self.config.block_memory / 2;
@@ -487,28 +420,36 @@ impl Receiver {
 
     /// The file is verified and stands under its final name.
     pub fn handle_published(&mut self, key: TransferKey, digest: &FileDigest) {
-        if self.transfers.get(&key).is_some_and(|transfer| transfer.state.is_active()) {
+        if self.transfers.get(key).is_some_and(|transfer| transfer.state().is_active()) {
             self.release(key, State::Confirmed(digest.proof(key.1, self.config.id)));
             self.reply(key, None);
         }
     }
 
     fn complete_if_whole(&mut self, key: TransferKey) {
-        let Some(transfer) = self.transfers.get_mut(&key) else { return };
-        let State::Receiving(incoming) = &transfer.state else { return };
+        let Some(State::Receiving(incoming)) = self.transfers.get(key).map(Transfer::state) else {
+            return;
+        };
         if incoming.is_complete() {
-            transfer.state = State::Verifying;
+            self.transfers.set_state(key, State::Verifying);
             self.events.push_back(ReceiverEvent::Complete { key });
         }
     }
 
     /// Leaves the present state for `next` and frees the memory of its open blocks.
     fn release(&mut self, key: TransferKey, next: State) {
-        let Some(transfer) = self.transfers.get_mut(&key) else { return };
-        if let State::Receiving(incoming) = std::mem::replace(&mut transfer.state, next) {
+        if let Some(State::Receiving(incoming)) = self.transfers.set_state(key, next) {
             let freed: usize = incoming.open_memory();
             self.memory_used = self.memory_used.saturating_sub(freed);
         }
+    }
+
+    /// Says whether it was still under way.
+    fn forget(&mut self, key: TransferKey) -> bool {
+        let was_active = self.transfers.get(key).is_some_and(|it| it.state().is_active());
+        self.release(key, State::Ended);
+        self.transfers.remove(key);
+        was_active
     }
 
     /// Does what is due: spread answers, and giving up on silent senders.
@@ -517,7 +458,7 @@ impl Receiver {
             .transfers
             .iter()
             .filter(|(_, transfer)| transfer.status_due.is_some_and(|(due, _)| due <= now))
-            .map(|(key, _)| *key)
+            .map(|(key, _)| key)
             .collect();
         for key in due {
             self.answer_due_polls(now, key);
@@ -534,26 +475,23 @@ impl Receiver {
             .iter()
             .filter(|(_, transfer)| {
                 // What is being verified is not the sender's to delay.
-                !matches!(transfer.state, State::Verifying)
+                !matches!(transfer.state(), State::Verifying)
                     && now.saturating_duration_since(transfer.last_heard) >= silence
             })
-            .map(|(key, _)| *key)
+            .map(|(key, _)| key)
             .collect();
         for key in silent {
-            let was_active = self.transfers[&key].state.is_active();
-            self.release(key, State::Ended);
-            self.transfers.remove(&key);
-            if was_active {
+            if self.forget(key) {
                 self.events.push_back(ReceiverEvent::Abandoned { key, reason: None });
             }
         }
-        self.next_sweep = (!self.transfers.is_empty()).then(|| now + silence / 4);
+        self.next_sweep = (self.transfers.len() > 0).then(|| now + silence / 4);
     }
 
     /// When [`Receiver::handle_timeout`] wants to be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let due = self.transfers.values().filter_map(|transfer| transfer.status_due);
+        let due = self.transfers.iter().filter_map(|(_, transfer)| transfer.status_due);
         due.map(|(due, _)| due).chain(self.next_sweep).min()
     }
 
@@ -568,7 +506,7 @@ impl Receiver {
     }
 
     fn answer_due_polls(&mut self, now: Instant, key: TransferKey) {
-        let Some(transfer) = self.transfers.get_mut(&key) else { return };
+        let Some(transfer) = self.transfers.get_mut(key) else { return };
         if let Some((_, question)) = transfer.status_due.take_if(|(due, _)| *due <= now) {
             transfer.is_known = true;
             self.reply(key, Some(question));
@@ -580,7 +518,7 @@ impl Receiver {
     fn reply(&mut self, key: TransferKey, question: Option<Question>) {
         let receiver = self.config.id;
         let active = self.active_transfers().max(1);
-        let Some(transfer) = self.transfers.get_mut(&key) else { return };
+        let Some(transfer) = self.transfers.get_mut(key) else { return };
         let unwritten = transfer.unwritten;
         let block_room = |incoming: &Incoming| {
             let block = incoming.largest_block().max(1);
@@ -588,7 +526,8 @@ impl Receiver {
             let promised = MIN_WINDOW.saturating_sub(unwritten);
             (incoming.open_blocks() + free).max(promised).min(usize::from(u16::MAX)) as u16
         };
-        let body = match (&transfer.state, question) {
+        let mut window_closed = transfer.window_closed;
+        let body = match (transfer.state(), question) {
             (State::Offered(_) | State::Ended, _) => return,
             (State::Receiving(incoming), None) => Body::Join(Join {
                 receiver,
@@ -599,7 +538,7 @@ impl Receiver {
                 let (runs, covered) = incoming.deficits(poll.horizon);
                 let window = block_room(incoming);
                 let nearly_closed = usize::from(window) < NEARLY_CLOSED_WINDOW;
-                transfer.window_closed = (nearly_closed && unwritten > 0).then_some(poll);
+                window_closed = (nearly_closed && unwritten > 0).then_some(poll);
                 Body::Status(Status {
                     receiver,
                     round: poll.round,
@@ -632,16 +571,11 @@ impl Receiver {
             }
         };
         let bytes = Frame { transfer: key.1, body }.to_datagram();
+        transfer.window_closed = window_closed;
         if transfer.bytes_out + bytes.len() as u64 <= transfer.bytes_in {
             transfer.bytes_out += bytes.len() as u64;
             self.replies.push_back((key.0, bytes));
         }
-    }
-}
-
-impl State {
-    fn is_active(&self) -> bool {
-        matches!(self, Self::Offered(_) | Self::Receiving(_) | Self::Verifying)
     }
 }
 

@@ -76,6 +76,8 @@ pub struct ReceiveConfig {
     pub max_file: u64,
     /// Most bytes of all files of this run.
     pub quota: u64,
+    /// Bytes of receive buffer to ask for.
+    pub recv_buffer: usize,
     /// Stop after so many files.
     pub exit_after: Option<u64>,
     /// Holds the key that frames must be sealed with.
@@ -165,6 +167,23 @@ fn charge(size: u64) -> u64 {
     size.max(LEAST_CHARGE)
 }
 
+/// What the sender is told: a frame holds few words, and paths are not its business.
+fn refusal(error: &StoreError) -> (RefuseReason, String) {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    match error {
+        StoreError::NoSpace { available, size, .. } => {
+            (RefuseReason::NoSpace, format!("{available} bytes free, the file has {size}"))
+        }
+        StoreError::Io { error, .. } if matches!(error.kind(), StorageFull | QuotaExceeded) => {
+            (RefuseReason::NoSpace, error.to_string())
+        }
+        StoreError::Io { error, .. } => (RefuseReason::Storage, error.to_string()),
+        StoreError::Corrupt { .. } => {
+            (RefuseReason::Corrupt, "the bytes written are not those announced".to_owned())
+        }
+    }
+}
+
 struct Server<'a> {
     config: &'a ReceiveConfig,
     observer: &'a dyn Observer,
@@ -202,6 +221,7 @@ pub fn receive(
     temporary_file(&config.dir)
         .map_err(|error| ReceiveError::Dir { dir: config.dir.clone(), error })?;
     let mut socket = ReceiveSocket::bind(config.bind, &config.groups, config.interface.as_ref())?;
+    socket.set_recv_buffer(config.recv_buffer).map_err(NetError::from)?;
     let stopped = stop_flag(&socket).map_err(NetError::from)?;
     let naming = match config.names {
         NamingChoice::Original => Naming::original(),
@@ -658,15 +678,10 @@ impl Server<'_> {
     }
 
     fn store_failed(&mut self, key: TransferKey, error: &StoreError) {
-        let reason = match error {
-            StoreError::NoSpace { .. } => RefuseReason::NoSpace,
-            StoreError::Io { .. } => RefuseReason::Storage,
-            StoreError::Corrupt { .. } => RefuseReason::Corrupt,
-        };
-        let text = error.to_string();
         self.writers.submit(StoreJob::Discard { key });
+        let (reason, text) = refusal(error);
         self.machine.refuse(key, reason, &text);
-        self.fail(key, &text);
+        self.fail(key, &error.to_string());
     }
 
     fn fail(&mut self, key: TransferKey, reason: &str) {

@@ -2,6 +2,11 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::statvfs::statvfs;
+use siar_core::event::EventKind;
 
 use super::stage::{Stage, delivered, names};
 use super::{CaseResult, Observed};
@@ -29,6 +34,42 @@ pub(super) fn full_at_server(stage: &Stage) -> CaseResult {
         }
     }
     Ok(Observed::new("refused and named; smaller files still arrive", copies + 2))
+}
+
+/// There was room when the file was announced, but something else takes it.
+pub(super) fn filled_in_mid_transfer(stage: &Stage) -> CaseResult {
+    let source = stage.serve(vec![noise("large.bin", 32 * MIB)])?;
+    let first = stage.server(SERVERS[0], &[])?;
+    let disk = stage.small_disk(SERVERS[1].name, 48 * MIB as u64)?;
+    let second = stage.server_in(SERVERS[1], disk.path(), &[])?;
+    let arguments = ["--servers", "2", "--rate", "134mbit", &source.url(0)];
+    let client = stage.client("mt", "client", &arguments)?;
+    client.wait_for("the broadcast", |event| {
+        matches!(event.kind, EventKind::BroadcastStarted { .. })
+    })?;
+    thread::sleep(Duration::from_millis(500));
+    let space = statvfs(disk.path())?;
+    let free = space.blocks_available() * space.fragment_size();
+    let ballast = disk.path().join("ballast");
+    match fs::write(&ballast, vec![1; free as usize]) {
+        // The server takes some of it meanwhile.
+        Err(error) if error.kind() != std::io::ErrorKind::StorageFull => return Err(error.into()),
+        _ => {}
+    }
+    let ended = client.wait()?;
+    ended.expect(1, &["192.168.122.132:5005 did not confirm large.bin", "No space left"])?;
+    let copies = delivered(&first, &source.samples)?;
+    nothing_in(&second.files())?;
+    fs::remove_file(&ballast)?;
+    let small = stage.serve_more(vec![noise("small.bin", MIB)])?;
+    let ended = stage.client("mt", "again", &["--servers", "2", &small.url(0)])?.wait()?;
+    ended.expect(0, &[])?;
+    let again = delivered(&second, &small.samples)?;
+    let what = format!("refused after {} of 32 MiB and named; nothing half is left", {
+        let broken = 48 * MIB as u64 - free;
+        broken / MIB as u64
+    });
+    Ok(Observed::new(what, copies + 1 + again))
 }
 
 pub(super) fn full_at_client(stage: &Stage) -> CaseResult {

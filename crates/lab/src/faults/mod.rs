@@ -90,23 +90,25 @@ const CASES: &[Case] = &[
     case("bursts of 50 datagrams lost", |stage| {
         network::lossy(stage, "numgen inc mod 500 >= 450", 16 << 20)
     }),
-    case("no right to a large receive buffer", network::small_receive_buffer),
+    case("tiny receive buffer at a server", network::small_receive_buffer),
     case("MTU 576", |stage| network::mtu(stage, 576)),
     case("MTU 9000", |stage| network::mtu(stage, 9000)),
     case("disk full at a server", disks::full_at_server),
+    case("disk filled at a server in mid-transfer", disks::filled_in_mid_transfer),
     case("disk full at the client", disks::full_at_client),
     case("read-only folder at a server", disks::read_only_at_server),
     case("read-only folder at the client", disks::read_only_at_client),
     case("quota reached", disks::quota),
     case("two clients, one name, different files", disks::one_name_two_files),
     case("the same file twice", disks::same_file_twice),
-    long("flood of hostile datagrams", hostile::flood),
+    case("flood of hostile datagrams", hostile::flood),
     case("source stalls", sources::stalls),
     case("source resets the connection", sources::resets),
     case("source sends less than it announces", sources::sends_less),
     case("source sends more than it announces", sources::sends_more),
     case("source redirects for ever", sources::redirects),
-    case("source sends 10 GiB, --max-file 1GiB", sources::sends_too_much),
+    case("source announces 10 GiB, --max-file 1GiB", sources::sends_too_much),
+    long("source sends 10 GiB unannounced, --max-file 1GiB", sources::sends_without_end),
 ];
 
 /// A case with its outcome.

@@ -1,13 +1,13 @@
 //! Loss, links, sizes of packets and buffers.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use siar_core::event::EventKind;
 
 use super::stage::{Stage, delivered};
 use super::{CaseResult, Observed};
-use crate::network::{Network, SERVERS, call};
+use crate::network::{Network, Node, SERVERS, call};
 use crate::samples::noise;
 
 /// Loses at each server what an expression of nftables picks.
@@ -63,24 +63,32 @@ pub(super) fn link_down(stage: &Stage) -> CaseResult {
     Ok(Observed::new("both have it", copies).recovered(since))
 }
 
-/// Without the right to force it, a socket gets what the system allows all.
 pub(super) fn small_receive_buffer(stage: &Stage) -> CaseResult {
-    const DROP_RIGHT: &str = "setpriv";
-    if Command::new(DROP_RIGHT).arg("--version").output().is_err() {
-        return Err(format!("{DROP_RIGHT} of util-linux is not installed").into());
-    }
     let source = stage.serve(vec![noise("large.bin", 64 << 20)])?;
     let first = stage.server(SERVERS[0], &[])?;
-    let dir = stage.dir.join(SERVERS[1].name);
-    let prefix = [DROP_RIGHT, "--bounding-set", "-net_admin", "--inh-caps", "-net_admin"];
-    let second = stage.server_by(&prefix, SERVERS[1], &dir)?;
+    let second = stage.server(SERVERS[1], &["--recv-buffer", "128KiB"])?;
+    let buffer = receive_buffer(stage, SERVERS[1])?;
+    if buffer > 256 << 10 {
+        return Err(format!("its receive buffer holds {buffer} bytes").into());
+    }
     let begin = Instant::now();
     let ended = stage.client("mt", "client", &["--servers", "2", &source.url(0)])?.wait()?;
     ended.expect(0, &[])?;
     let copies = delivered(&first, &source.samples)? + delivered(&second, &source.samples)?;
     let (_, repair) = ended.datagrams();
-    let what = format!("{:.1} s, {repair} repair datagrams", begin.elapsed().as_secs_f64());
+    let took = begin.elapsed().as_secs_f64();
+    let what = format!("{} KiB: {took:.1} s, {repair} repair datagrams", buffer >> 10);
     Ok(Observed::new(what, copies))
+}
+
+/// Bytes that the socket of a node's server may hold, as the kernel says.
+fn receive_buffer(stage: &Stage, node: Node) -> Result<u64, Box<dyn std::error::Error>> {
+    let mut command = Command::new("ss");
+    command.args(["--no-header", "--udp", "--all", "--memory"]).stdout(Stdio::piped());
+    let output = stage.network.spawn(node, &mut command)?.wait_with_output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let bytes = text.split_once(",rb").and_then(|(_, rest)| rest.split(',').next()?.parse().ok());
+    bytes.ok_or_else(|| format!("no receive buffer in {text:?}").into())
 }
 
 pub(super) fn mtu(stage: &Stage, mtu: usize) -> CaseResult {

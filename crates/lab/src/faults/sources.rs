@@ -176,3 +176,17 @@ pub(super) fn sends_too_much(stage: &Stage) -> CaseResult {
     let limit = ["--max-file", "1GiB"];
     fails_alone(stage, answer, &limit, "more than 1073741824 bytes", SOON)
 }
+
+pub(super) fn sends_without_end(stage: &Stage) -> CaseResult {
+    let answer = |mut stream: TcpStream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
+        for _ in 0..10 << 14 {
+            if stream.write_all(&[0; 1 << 16]).is_err() {
+                return;
+            }
+        }
+    };
+    let limit = ["--max-file", "1GiB"];
+    let long = Duration::from_secs(30);
+    fails_alone(stage, answer, &limit, "more than 1073741824 bytes", long)
+}

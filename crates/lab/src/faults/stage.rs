@@ -122,22 +122,6 @@ impl Stage {
         RunningServer::start(&self.network, &self.binaries, node, dir, arguments)
     }
 
-    /// Starts a server by way of another program.
-    ///
-    /// # Errors
-    /// It does not come up.
-    pub fn server_by(
-        &self,
-        prefix: &[&str],
-        node: Node,
-        dir: &Path,
-    ) -> Result<RunningServer, LabError> {
-        let program = self.program("server");
-        let program = program.to_string_lossy();
-        let words = [prefix, &[&program]].concat();
-        RunningServer::start_by(&self.network, &words, node, dir, &[])
-    }
-
     /// One of the programs.
     #[must_use]
     pub fn program(&self, name: &str) -> PathBuf {
