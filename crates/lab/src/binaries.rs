@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use siar_core::event::Style;
 
 use crate::LabError;
+use crate::dist::NodeTarget;
 
 /// In the order in which the lab runs them.
 pub const STYLES: [Style; 4] = [Style::Mp, Style::Mt, Style::MpAsync, Style::MtAsync];
@@ -39,18 +40,16 @@ impl Binaries {
     ///
     /// # Errors
     /// Cargo fails, or a program is missing.
-    pub fn build_for_nodes() -> Result<Self, LabError> {
+    pub fn build_for_nodes(target: &NodeTarget) -> Result<Self, LabError> {
         const PROFILE: &str = "dist";
         let Some(mut command) = cargo_build() else { return Self::at(here()?) };
-        let host = host()?;
         // Only with a target do the flags spare procedural macros, which cannot be static.
-        command.args(["--profile", PROFILE, "--target", &host]);
-        let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
-        command.env("RUSTFLAGS", format!("{flags} -C target-feature=+crt-static"));
+        command.args(["--profile", PROFILE, "--target", target.triple()]);
+        target.prepare(&mut command);
         call(command)?;
         let here = here()?;
-        let target = here.parent().unwrap_or(Path::new("."));
-        Self::at(target.join(host).join(PROFILE))
+        let target_dir = here.parent().unwrap_or(Path::new("."));
+        Self::at(target_dir.join(target.triple()).join(PROFILE))
     }
 
     /// Has cargo build the program that makes reports, which the lab itself does without. It
@@ -146,14 +145,4 @@ fn call(mut command: Command) -> Result<(), LabError> {
     }
     let command = format!("{command:?}");
     Err(LabError::Command { command, output: status.to_string() })
-}
-
-/// The triple that rustc builds for by itself.
-fn host() -> Result<String, LabError> {
-    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output = Command::new(rustc).arg("-vV").output();
-    let output = output.map_err(LabError::file(Path::new("rustc")))?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let host = text.lines().find_map(|line| line.strip_prefix("host: ")).map(str::to_owned);
-    host.ok_or(LabError::Command { command: "rustc -vV".to_owned(), output: text })
 }

@@ -6,6 +6,7 @@
 //! | [`network`] | the seed's nodes, joined by a switch; loopback where namespaces are not permitted |
 //! | [`samples`], [`gateway`] | the four files, and the HTTP server that offers them |
 //! | [`binaries`] | the clients and the server, built by cargo |
+//! | [`dist`] | the same as static files, to be copied to nodes |
 //! | [`overhead`] | what one small file costs, beside Python |
 //! | [`mod@bench`] | Siar beside its ceiling and its peers |
 //! | [`run`] | the main job: four styles, two servers, every byte compared |
@@ -18,6 +19,7 @@
 pub mod bench;
 pub mod binaries;
 pub mod chart;
+pub mod dist;
 pub mod faults;
 pub mod gateway;
 pub mod grade;
@@ -84,6 +86,14 @@ pub enum LabError {
         node: String,
         /// What it said.
         output: String,
+    },
+    /// A program that is to be copied to nodes would not do there.
+    #[error("{program} {fault}")]
+    NotForNodes {
+        /// Which.
+        program: PathBuf,
+        /// Why not.
+        fault: String,
     },
     /// A key cannot be made.
     #[error(transparent)]

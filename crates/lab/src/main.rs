@@ -17,6 +17,7 @@ use lab::bench::crowd::simulate;
 use lab::bench::summary::{Summary, machine};
 use lab::bench::{BenchConfig, measure, mount_memory};
 use lab::binaries::Binaries;
+use lab::dist::{NodeTarget, distribute};
 use lab::gateway::Gateway;
 use lab::grade::{Grade, grade};
 use lab::namespace::own_mounts;
@@ -84,6 +85,13 @@ enum Task {
         /// Only cases whose name contains this
         #[arg(long, value_name = "PART", default_value = "")]
         only: String,
+    },
+    /// Build the programs as static files for Alpine and other nodes, with their sums and
+    /// an archive
+    Dist {
+        /// Where they go
+        #[arg(long, default_value = "dist")]
+        to: PathBuf,
     },
     /// Judge runs from their evidence, item by item; exits with 1 unless all passes
     Grade {
@@ -180,6 +188,7 @@ fn main() -> ExitCode {
         Some(Task::Report { arguments }) => report(&arguments, &options.run),
         Some(Task::Keygen { file }) => keygen(&file),
         Some(Task::Faults { short, only }) => faults(short, &only, &options.run),
+        Some(Task::Dist { to }) => dist(&to),
         Some(Task::Grade { dirs, json, csv }) => grade_all(&dirs, json, &csv),
         Some(Task::Shell { node }) => shell(&node, &options.run),
         Some(Task::On { node, command }) => on(&node, &command),
@@ -256,6 +265,16 @@ fn faults(short: bool, only: &str, options: &RunOptions) -> Result<ExitCode, Lab
     println!("table: {}", options.out.join("faults/faults.md").display());
     let is_kept = !played.is_empty() && played.iter().all(|one| one.result.is_ok());
     Ok(if is_kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn dist(to: &Path) -> Result<ExitCode, LabError> {
+    for target in NodeTarget::all()? {
+        println!("{target}");
+        let made = distribute(&Binaries::build_for_nodes(&target)?, &target, to)?;
+        print!("{made}");
+    }
+    println!("{}: see SHA256SUMS for all of them", to.display());
+    Ok(ExitCode::SUCCESS)
 }
 
 fn grade_all(dirs: &[PathBuf], json: bool, csv: &Path) -> Result<ExitCode, LabError> {
@@ -375,7 +394,7 @@ fn overhead(runs: u16, options: &RunOptions) -> Result<ExitCode, LabError> {
 }
 
 fn bench(runs: u16, only: Vec<String>, options: &RunOptions) -> Result<ExitCode, LabError> {
-    let binaries = Binaries::build_for_nodes()?;
+    let binaries = Binaries::build_for_nodes(&NodeTarget::native()?)?;
     let out = options.out.join("bench");
     fs::create_dir_all(&out).map_err(LabError::file(&out))?;
     let out = out.canonicalize().map_err(LabError::file(&out))?;
