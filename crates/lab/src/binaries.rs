@@ -83,6 +83,12 @@ impl Binaries {
         Ok(binaries)
     }
 
+    /// The same programs as they are on a node.
+    #[must_use]
+    pub fn on_node(dir: &str) -> Self {
+        Self { dir: dir.into() }
+    }
+
     /// Where they are.
     #[must_use]
     pub fn dir(&self) -> &Path {

@@ -21,6 +21,7 @@ pub trait Content: Send + Sync {
 pub struct Gateway {
     server: Arc<Server>,
     address: SocketAddr,
+    origin: String,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -62,7 +63,11 @@ impl Gateway {
         let server =
             Server::from_listener(listener, None).map_err(|cause| error(cause.to_string()))?;
         let server = Arc::new(server);
-        let mut gateway = Self { server, address, threads: Vec::new() };
+        let origin = match address {
+            SocketAddr::V4(address) if address.port() == 80 => format!("http://{}", address.ip()),
+            address => format!("http://{address}"),
+        };
+        let mut gateway = Self { server, address, origin, threads: Vec::new() };
         for _ in 0..THREADS {
             let (server, content) = (Arc::clone(&gateway.server), Arc::clone(&content));
             gateway.threads.push(thread::spawn(move || {
@@ -80,11 +85,19 @@ impl Gateway {
 
     /// The URL of everything that it serves begins with this.
     #[must_use]
-    pub fn origin(&self) -> String {
-        match self.address {
-            SocketAddr::V4(address) if address.port() == 80 => format!("http://{}", address.ip()),
-            address => format!("http://{address}"),
-        }
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// It is to be asked for by this instead.
+    pub fn set_origin(&mut self, origin: String) {
+        self.origin = origin;
+    }
+
+    /// The port that it listens on.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.address.port()
     }
 
     /// The URL list of `samples`, as a client's `--urls` takes it.

@@ -5,6 +5,7 @@
 //! | [`namespace`] | one network namespace |
 //! | [`network`] | the seed's nodes, joined by a switch; loopback where namespaces are not permitted |
 //! | [`samples`], [`gateway`] | the four files, and the HTTP server that offers them |
+//! | [`rootfs`], [`internet`] | nodes that are real systems, and what they need of the internet |
 //! | [`binaries`] | the clients and the server, built by cargo |
 //! | [`dist`] | the same as static files, to be copied to nodes |
 //! | [`overhead`] | what one small file costs, beside Python |
@@ -23,12 +24,14 @@ pub mod dist;
 pub mod faults;
 pub mod gateway;
 pub mod grade;
+pub mod internet;
 pub mod manifest;
 pub mod namespace;
 pub mod network;
 pub mod observe;
 pub mod overhead;
 pub mod pictures;
+pub mod rootfs;
 pub mod run;
 pub mod samples;
 pub mod timeline;

@@ -49,6 +49,10 @@ struct RunOptions {
     /// Use the loopback interface instead of namespaces
     #[arg(long)]
     loopback: bool,
+    /// Give each node its own copy-on-write view of this root file system, e.g. an Alpine's;
+    /// the static programs are copied into it, the files come by name and over HTTPS
+    #[arg(long, value_name = "DIR", conflicts_with = "loopback")]
+    rootfs: Option<PathBuf>,
     /// Drop this many per cent of the datagrams at each server (needs nft)
     #[arg(long, value_name = "PERCENT", default_value_t = 0, conflicts_with = "loopback",
           value_parser = clap::value_parser!(u8).range(0..=90))]
@@ -211,8 +215,19 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &RunOptions) -> Result<ExitCode, LabError> {
-    let binaries = Binaries::build()?;
-    let network = if options.loopback { Network::Loopback } else { network_or_loopback()? };
+    let binaries = match options.rootfs {
+        None => Binaries::build()?,
+        Some(_) => Binaries::build_for_nodes(&NodeTarget::native()?)?,
+    };
+    let mut network = match options {
+        RunOptions { loopback: true, .. } => Network::Loopback,
+        RunOptions { rootfs: None, .. } => network_or_loopback()?,
+        RunOptions { rootfs: Some(_), .. } => {
+            become_lab_root().map_err(LabError::Namespace)?;
+            own_mounts()?;
+            Network::namespaces()?
+        }
+    };
     fs::create_dir_all(&options.out).map_err(LabError::file(&options.out))?;
     let config = RunConfig {
         out: options.out.canonicalize().map_err(LabError::file(&options.out))?,
@@ -220,8 +235,9 @@ fn run(options: &RunOptions) -> Result<ExitCode, LabError> {
         loss: options.loss,
         runs: options.runs,
         arguments: options.arguments.clone(),
+        rootfs: options.rootfs.clone(),
     };
-    let (manifest, results) = run_all(&network, &binaries, &config)?;
+    let (manifest, results) = run_all(&mut network, &binaries, &config)?;
     println!("\n{}", table(&results));
     pictures::write(&config.out, &manifest)?;
     println!("logs, events, timelines and received files: {}", options.out.display());

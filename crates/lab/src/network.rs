@@ -6,6 +6,7 @@ use std::process::{Child, Command};
 
 use crate::LabError;
 use crate::namespace::Namespace;
+use crate::rootfs::Views;
 
 /// One node of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub enum Network {
         switch: Namespace,
         /// In the order of [`NODES`].
         nodes: Vec<Namespace>,
+        /// Where the nodes have their own root file systems.
+        views: Option<Views>,
     },
     /// All on this machine's loopback interface.
     Loopback,
@@ -69,7 +72,14 @@ impl Network {
             }
             nodes.push(namespace);
         }
-        Ok(Self::Namespaces { switch, nodes })
+        Ok(Self::Namespaces { switch, nodes, views: None })
+    }
+
+    /// Gives the client and the servers root file systems of their own; not on loopback.
+    pub fn set_views(&mut self, of_nodes: Views) {
+        if let Self::Namespaces { views, .. } = self {
+            *views = Some(of_nodes);
+        }
     }
 
     /// The namespace of a node; `None` on loopback.
@@ -110,12 +120,19 @@ impl Network {
         }
     }
 
-    /// Starts a process on a node.
+    /// Starts a process on a node, in its own root file system if it has one.
     ///
     /// # Errors
     /// It cannot be started.
     pub fn spawn(&self, node: Node, command: &mut Command) -> io::Result<Child> {
-        self.on(node, || command.spawn())
+        self.on(node, || {
+            if let Self::Namespaces { views: Some(views), .. } = self
+                && node != GATEWAY
+            {
+                views.enter(node)?;
+            }
+            command.spawn()
+        })
     }
 
     /// Does something on a node.

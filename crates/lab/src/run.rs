@@ -17,9 +17,11 @@ use siar_core::event::{Event, EventKind, Style};
 use crate::LabError;
 use crate::binaries::{Binaries, STYLES};
 use crate::gateway::Gateway;
+use crate::internet;
 use crate::manifest::{self, Manifest, NodeDir};
 use crate::network::{CLIENT, Network, Node, SERVERS};
 use crate::observe::{Capture, ProcessWatch};
+use crate::rootfs::{PROGRAMS, Views};
 use crate::samples::{Sample, samples};
 
 /// A server is up well before this.
@@ -50,29 +52,13 @@ impl RunningServer {
         dir: &Path,
         arguments: &[&str],
     ) -> Result<Self, LabError> {
-        let program = binaries.server();
-        Self::start_by(network, &[&program.to_string_lossy()], node, dir, arguments)
-    }
-
-    /// The same with a program and its first arguments in place of the server's.
-    ///
-    /// # Errors
-    /// It cannot be started, or says why it does not listen.
-    pub fn start_by(
-        network: &Network,
-        words: &[&str],
-        node: Node,
-        dir: &Path,
-        arguments: &[&str],
-    ) -> Result<Self, LabError> {
         let files = dir.join("files");
         fs::create_dir_all(&files).map_err(LabError::file(&files))?;
         let (log, events) = (dir.join("server.log"), dir.join("server.events"));
         let output = File::create(&log).map_err(LabError::file(&log))?;
-        let (program, first) = words.split_first().unwrap_or((&"server", &[]));
-        let mut command = Command::new(program);
+        let program = binaries.server();
+        let mut command = Command::new(&program);
         command
-            .args(first)
             .args(["--bind", &format!("{}:5005", network.listen_address())])
             .arg("--dir")
             .arg(&files)
@@ -82,7 +68,6 @@ impl RunningServer {
             .stdin(Stdio::null())
             .stderr(output.try_clone().map_err(LabError::file(&log))?)
             .stdout(output);
-        let program = PathBuf::from(program);
         let child = network.spawn(node, &mut command).map_err(LabError::file(&program))?;
         let mut server = Self { node, child, dir: dir.to_owned() };
         let limit = Instant::now() + START_LIMIT;
@@ -204,6 +189,8 @@ pub struct RunConfig {
     pub runs: u16,
     /// Further options of the clients.
     pub arguments: Vec<String>,
+    /// The nodes' root file system; `None`: this machine's.
+    pub rootfs: Option<PathBuf>,
 }
 
 /// Runs every style as often as asked for, with the lab's samples on its gateway; what the
@@ -213,7 +200,7 @@ pub struct RunConfig {
 /// # Errors
 /// The lab itself fails; a client that fails is a result.
 pub fn run_all(
-    network: &Network,
+    network: &mut Network,
     binaries: &Binaries,
     config: &RunConfig,
 ) -> Result<(Manifest, Vec<StyleResult>), LabError> {
@@ -230,7 +217,19 @@ pub fn run_all(
         }
     }
     let samples = Arc::new(samples()?);
-    let gateway = Gateway::start(network, Arc::clone(&samples))?;
+    let mut gateway = Gateway::start(network, Arc::clone(&samples))?;
+    let mut certificates = None;
+    let (network, binaries) = match &config.rootfs {
+        None => (&*network, binaries),
+        Some(rootfs) => {
+            let views = config.out.join("nodes");
+            let nodes = [CLIENT, SERVERS[0], SERVERS[1]];
+            network.set_views(Views::new(rootfs, &views, &nodes, &config.out, binaries)?);
+            certificates = Some(internet::start(network, gateway.port(), &config.out)?);
+            gateway.set_origin(internet::origin());
+            (&*network, &Binaries::on_node(PROGRAMS))
+        }
+    };
     let url_list = config.out.join("urls.toml");
     fs::write(&url_list, gateway.url_list(&samples)).map_err(LabError::file(&url_list))?;
     let mut manifest = Manifest::new(network, &gateway, &samples, config);
@@ -244,7 +243,8 @@ pub fn run_all(
                 String::new()
             };
             println!("\n{}:~# {style}{count}", CLIENT.name);
-            let result = run_style(network, binaries, style, &url_list, &samples, config)?;
+            let setting = Setting { network, binaries, certificates: certificates.as_deref() };
+            let result = run_style(setting, style, &url_list, &samples, config)?;
             for fault in &result.faults {
                 eprintln!("error: {fault}");
             }
@@ -256,13 +256,21 @@ pub fn run_all(
     Ok((manifest, results))
 }
 
+/// Where a style runs.
+#[derive(Clone, Copy)]
+struct Setting<'a> {
+    network: &'a Network,
+    binaries: &'a Binaries,
+    /// To trust, where the gateway is asked over HTTPS.
+    certificates: Option<&'a Path>,
+}
+
 /// Runs one style on fresh servers. What the client prints is shown and kept.
 ///
 /// # Errors
 /// The lab itself fails; a client that fails is a result.
-pub fn run_style(
-    network: &Network,
-    binaries: &Binaries,
+fn run_style(
+    Setting { network, binaries, certificates }: Setting<'_>,
     style: Style,
     url_list: &Path,
     samples: &[Sample],
@@ -298,6 +306,9 @@ pub fn run_style(
         .arg("--events")
         .arg(&events)
         .args(&config.arguments);
+    if let Some(certificates) = certificates {
+        command.env(internet::CERTIFICATES_VARIABLE, certificates);
+    }
     let begin = Instant::now();
     let status = run_shown(network, &mut command, &client_dir)?;
     let wall = begin.elapsed();

@@ -2,48 +2,25 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod made;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
-use std::time::Duration;
 
-use lab::binaries::Binaries;
 use lab::grade::{Grade, Item, grade, table, write_csv};
 use lab::manifest::{Manifest, NodeDir};
-use lab::namespace::become_lab_root;
-use lab::network::{CLIENT, Network, SERVERS};
-use lab::run::{RunConfig, run_all};
+use lab::network::{CLIENT, SERVERS};
 use libtest_mimic::{Arguments, Failed, Trial};
+use made::RUN;
 use siar_core::event::Style;
 use tempfile::TempDir;
-
-static RUN: OnceLock<PathBuf> = OnceLock::new();
 
 fn main() {
     let arguments = Arguments::from_args();
     let home = tempfile::tempdir().unwrap();
-    if !arguments.list {
-        let binaries = Binaries::build().unwrap();
-        // Before any thread is started.
-        let network = become_lab_root().map_err(lab::LabError::Namespace);
-        let network = network.and_then(|()| Network::namespaces());
-        let network = match network {
-            Err(lab::LabError::Namespace(_)) => {
-                println!("no network namespaces here: grades of a real run are not tested");
-                return;
-            }
-            other => other.unwrap(),
-        };
-        let config = RunConfig {
-            out: home.path().to_owned(),
-            delay: Duration::from_millis(400),
-            loss: 0,
-            runs: 1,
-            arguments: Vec::new(),
-        };
-        run_all(&network, &binaries, &config).unwrap();
-        RUN.set(home.path().to_owned()).unwrap();
+    if !arguments.list && !made::make_run(home.path(), 1) {
+        return;
     }
     let style = Item::Style;
     let trials = vec![

@@ -3,46 +3,24 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../../lab/tests/made/mod.rs"]
+mod made;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::OnceLock;
-use std::time::Duration;
 
-use lab::binaries::{Binaries, STYLES};
+use lab::binaries::STYLES;
 use lab::grade::grade;
 use lab::manifest::Manifest;
-use lab::namespace::become_lab_root;
-use lab::network::Network;
-use lab::run::{RunConfig, run_all};
 use libtest_mimic::{Arguments, Trial};
-
-static RUN: OnceLock<PathBuf> = OnceLock::new();
+use made::RUN;
 
 fn main() {
     let arguments = Arguments::from_args();
     let home = tempfile::tempdir().unwrap();
-    if !arguments.list {
-        let binaries = Binaries::build().unwrap();
-        // Before any thread is started.
-        let network = become_lab_root().map_err(lab::LabError::Namespace);
-        let network = network.and_then(|()| Network::namespaces());
-        let network = match network {
-            Err(lab::LabError::Namespace(_)) => {
-                println!("no network namespaces here: reports of a real run are not tested");
-                return;
-            }
-            other => other.unwrap(),
-        };
-        let config = RunConfig {
-            out: home.path().to_owned(),
-            delay: Duration::from_millis(400),
-            loss: 0,
-            runs: 2,
-            arguments: Vec::new(),
-        };
-        run_all(&network, &binaries, &config).unwrap();
-        RUN.set(home.path().to_owned()).unwrap();
+    if !arguments.list && !made::make_run(home.path(), 2) {
+        return;
     }
     let poppler = has("pdftotext", "-v") && has("pdftoppm", "-v");
     let trials = vec![

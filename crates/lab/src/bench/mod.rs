@@ -149,7 +149,8 @@ impl Bench<'_> {
         let source = &self.sources[&cell.file_len];
         let (arena, gateway) = &self.arenas[&cell.servers];
         arena.set_faults(cell.faults)?;
-        let place = Place { arena, origin: gateway.origin(), binaries: self.binaries, dir };
+        let place =
+            Place { arena, origin: gateway.origin().to_owned(), binaries: self.binaries, dir };
         match &cell.work {
             Work::Siar(what) => programs::siar(&place, source, what),
             Work::Blast { one_by_one } => programs::blast(&place, source, rate, *one_by_one),

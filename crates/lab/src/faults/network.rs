@@ -93,7 +93,7 @@ fn receive_buffer(stage: &Stage, node: Node) -> Result<u64, Box<dyn std::error::
 
 pub(super) fn mtu(stage: &Stage, mtu: usize) -> CaseResult {
     let source = stage.serve(vec![noise("large.bin", 16 << 20)])?;
-    let Network::Namespaces { switch, nodes } = &stage.network else {
+    let Network::Namespaces { switch, nodes, .. } = &stage.network else {
         return Err("no switch".into());
     };
     for node in crate::network::NODES {
