@@ -12,6 +12,7 @@ use crate::dist::NodeTarget;
 pub const STYLES: [Style; 4] = [Style::Mp, Style::Mt, Style::MpAsync, Style::MtAsync];
 
 const REPORT: &str = "report";
+const OBSERVER: &str = "observe";
 
 /// The folder that holds the built programs.
 #[derive(Debug, Clone)]
@@ -101,6 +102,12 @@ impl Binaries {
         self.dir.join(style.to_string())
     }
 
+    /// What records a run where the lab cannot look by itself.
+    #[must_use]
+    pub fn observer(&self) -> PathBuf {
+        self.dir.join(OBSERVER)
+    }
+
     /// The server.
     #[must_use]
     pub fn server(&self) -> PathBuf {
@@ -122,7 +129,8 @@ fn here() -> Result<PathBuf, LabError> {
 /// `None` where this program was not started by cargo.
 fn cargo_build() -> Option<Command> {
     let mut command = Command::new(std::env::var_os("CARGO")?);
-    command.args(["build", "--quiet", "--package", "server"]).stdin(Stdio::null());
+    command.args(["build", "--quiet", "--package", "server", "--package", OBSERVER]);
+    command.stdin(Stdio::null());
     for style in STYLES {
         command.args(["--package", &style.to_string()]);
     }

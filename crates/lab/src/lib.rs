@@ -15,6 +15,7 @@
 //! | [`manifest`] | what a run was made with, and where its parts lie |
 //! | [`timeline`], [`chart`], [`pictures`] | pictures of a run |
 //! | [`mod@faults`] | what can go wrong is made to go wrong |
+//! | [`mod@gns3`] | the same lab on a GNS3 server |
 //! | [`grade`] | a run judged from its evidence |
 
 pub mod bench;
@@ -23,6 +24,7 @@ pub mod chart;
 pub mod dist;
 pub mod faults;
 pub mod gateway;
+pub mod gns3;
 pub mod grade;
 pub mod internet;
 pub mod manifest;
@@ -98,6 +100,15 @@ pub enum LabError {
         /// Why not.
         fault: String,
     },
+    /// A GNS3 server does not do what is asked of it.
+    #[error(transparent)]
+    Gns3(#[from] gns3::api::Gns3Error),
+    /// A node's console cannot be used.
+    #[error(transparent)]
+    Console(#[from] gns3::console::ConsoleError),
+    /// A URL list cannot be used.
+    #[error(transparent)]
+    Urls(#[from] siar_core::urls::UrlListError),
     /// A key cannot be made.
     #[error(transparent)]
     Key(#[from] siar_core::seal::KeyError),

@@ -1,5 +1,7 @@
 //! `cargo lab`: the seed's network on one machine.
 
+mod gns3_commands;
+
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -10,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use gns3_commands::{Gns3Task, gns3};
 use lab::LabError;
 use lab::bench::blast::{BlastError, Seen};
 use lab::bench::cells::CROWDS;
@@ -97,6 +100,9 @@ enum Task {
         #[arg(long, default_value = "dist")]
         to: PathBuf,
     },
+    /// The same lab in GNS3
+    #[command(subcommand)]
+    Gns3(Gns3Task),
     /// Judge runs from their evidence, item by item; exits with 1 unless all passes
     Grade {
         /// Folders of runs, as `cargo lab` makes them
@@ -192,6 +198,7 @@ fn main() -> ExitCode {
         Some(Task::Report { arguments }) => report(&arguments, &options.run),
         Some(Task::Keygen { file }) => keygen(&file),
         Some(Task::Faults { short, only }) => faults(short, &only, &options.run),
+        Some(Task::Gns3(task)) => gns3(task),
         Some(Task::Dist { to }) => dist(&to),
         Some(Task::Grade { dirs, json, csv }) => grade_all(&dirs, json, &csv),
         Some(Task::Shell { node }) => shell(&node, &options.run),

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use observe::{Capture, ProcessWatch, packet_socket};
 use siar_core::event::{Event, EventKind, Style};
 
 use crate::LabError;
@@ -20,7 +21,6 @@ use crate::gateway::Gateway;
 use crate::internet;
 use crate::manifest::{self, Manifest, NodeDir};
 use crate::network::{CLIENT, Network, Node, SERVERS};
-use crate::observe::{Capture, ProcessWatch};
 use crate::rootfs::{PROGRAMS, Views};
 use crate::samples::{Sample, samples};
 
@@ -289,7 +289,7 @@ fn run_style(
     let mut captures = Vec::new();
     for node in SERVERS {
         let path = node_dir(node).capture();
-        captures.push((Capture::start(network, node, &path)?, path));
+        captures.push((capture(network, node, &path)?, path));
     }
     let client_dir = node_dir(CLIENT);
     client_dir.create()?;
@@ -313,7 +313,7 @@ fn run_style(
     let status = run_shown(network, &mut command, &client_dir)?;
     let wall = begin.elapsed();
     for (capture, path) in captures {
-        capture.map_or(Ok(()), |capture| capture.stop(&path))?;
+        capture.map_or(Ok(()), Capture::stop).map_err(LabError::file(&path))?;
     }
 
     let mut result = summarize(style, status.success(), &read_events(&events)?, config.delay, wall);
@@ -329,6 +329,15 @@ fn run_style(
     Ok(result)
 }
 
+/// Records what reaches a node; `None` on loopback, whose packets no node has to itself.
+fn capture(network: &Network, node: Node, path: &Path) -> Result<Option<Capture>, LabError> {
+    if network.namespace(node).is_none() {
+        return Ok(None);
+    }
+    let capture = network.on(node, packet_socket).and_then(|socket| Capture::start(socket, path));
+    capture.map(Some).map_err(LabError::file(path))
+}
+
 /// Runs a client on its node; what it prints is shown and logged, and its processes are
 /// watched.
 fn run_shown(
@@ -341,7 +350,7 @@ fn run_shown(
     let program = PathBuf::from(command.get_program());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = network.spawn(CLIENT, command).map_err(LabError::file(&program))?;
-    let watch = ProcessWatch::start(child.id(), processes)?;
+    let watch = ProcessWatch::start(child.id(), processes).map_err(LabError::file(processes))?;
     let mut stderr_log = file.try_clone().map_err(LabError::file(log))?;
     let stderr = child.stderr.take();
     let errors = thread::spawn(move || {
@@ -366,11 +375,12 @@ fn run_shown(
         log::error!("the thread that shows standard error panicked");
     }
     let status = child.wait().map_err(LabError::file(&program))?;
-    watch.stop(processes)?;
+    watch.stop().map_err(LabError::file(processes))?;
     Ok(status)
 }
 
-fn summarize(
+/// How a client did, by what it told.
+pub(crate) fn summarize(
     style: Style,
     success: bool,
     events: &[Event],
@@ -400,19 +410,24 @@ fn summarize(
 /// What is wrong with the files in `dir`, one entry a sample.
 #[must_use]
 pub fn compare(dir: &Path, samples: &[Sample]) -> Vec<String> {
-    let fault = |sample: &Sample| {
-        let name = sample.file_name();
-        match fs::read(dir.join(name)) {
-            Ok(bytes) if bytes == sample.bytes => None,
-            Ok(bytes) => Some(format!(
-                "{name} differs from its source ({} bytes, the source has {})",
-                bytes.len(),
-                sample.bytes.len()
-            )),
-            Err(error) => Some(format!("{name}: {error}")),
-        }
+    compare_files(dir, samples.iter().map(|sample| (sample.file_name(), sample.bytes.as_slice())))
+}
+
+/// The same with names and bytes as they should be.
+pub(crate) fn compare_files<'a>(
+    dir: &Path,
+    wanted: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+) -> Vec<String> {
+    let fault = |(name, wanted): (&str, &[u8])| match fs::read(dir.join(name)) {
+        Ok(bytes) if bytes == wanted => None,
+        Ok(bytes) => Some(format!(
+            "{name} differs from its source ({} bytes, the source has {})",
+            bytes.len(),
+            wanted.len()
+        )),
+        Err(error) => Some(format!("{name}: {error}")),
     };
-    samples.iter().filter_map(fault).collect()
+    wanted.into_iter().filter_map(fault).collect()
 }
 
 /// The table that ends a run.

@@ -1,0 +1,272 @@
+//! A shell behind a node's telnet console: commands are typed, what they print is read.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::telnet::Telnet;
+
+const CONNECT: Duration = Duration::from_secs(5);
+const TICK: Duration = Duration::from_millis(200);
+/// A virtual machine takes so long until it lets somebody log in.
+const READY: Duration = Duration::from_secs(90);
+/// Between two attempts to wake a shell.
+const KNOCK: Duration = Duration::from_secs(2);
+/// Busybox' shell takes lines of up to 1,023 bytes.
+const MAX_TYPED: usize = 700;
+const MAX_OUTPUT: usize = 256 << 20;
+
+/// A console cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsoleError {
+    /// Nobody listens there, or the connection broke.
+    #[error("console of {node}: {error}; is the node started, and its console not shut?")]
+    Io {
+        /// The node.
+        node: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// No shell answers.
+    #[error("console of {node}: no shell answers after {} s; it last said {said:?}", after.as_secs())]
+    Silent {
+        /// The node.
+        node: String,
+        /// For how long it was waited.
+        after: Duration,
+        /// The end of what it said.
+        said: String,
+    },
+    /// A command failed.
+    #[error("{node}: `{command}` ended with {status}: {said}")]
+    Command {
+        /// The node.
+        node: String,
+        /// As typed.
+        command: String,
+        /// Its exit code.
+        status: i32,
+        /// What it said.
+        said: String,
+    },
+    /// What was fetched did not come whole.
+    #[error("{node}: {what} did not come whole: {error}")]
+    Fetch {
+        /// The node.
+        node: String,
+        /// What was fetched.
+        what: String,
+        /// What is wrong.
+        error: base64::DecodeError,
+    },
+}
+
+/// A shell on a node.
+#[derive(Debug)]
+pub struct Console {
+    node: String,
+    stream: TcpStream,
+    telnet: Telnet,
+    /// Text that was received and not looked at.
+    pending: Vec<u8>,
+    commands: u32,
+}
+
+/// How a command ended, and what it printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Its exit code.
+    pub status: i32,
+    /// Both outputs, with line feeds alone.
+    pub output: String,
+}
+
+impl Console {
+    /// Connects to a console and waits for a shell; logs in as root where that is asked for.
+    ///
+    /// # Errors
+    /// Nobody listens, or no shell answers.
+    pub fn open(node: &str, host: &str, port: u16) -> Result<Self, ConsoleError> {
+        let connect = || {
+            let mut addresses = (host, port).to_socket_addrs()?;
+            let address = addresses.next().ok_or(io::ErrorKind::NotFound)?;
+            let stream = TcpStream::connect_timeout(&address, CONNECT)?;
+            stream.set_read_timeout(Some(TICK))?;
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        };
+        let stream =
+            connect().map_err(|error| ConsoleError::Io { node: node.to_owned(), error })?;
+        let mut console = Self {
+            node: node.to_owned(),
+            stream,
+            telnet: Telnet::default(),
+            pending: Vec::new(),
+            commands: 0,
+        };
+        console.wake()?;
+        Ok(console)
+    }
+
+    fn wake(&mut self) -> Result<(), ConsoleError> {
+        let limit = Instant::now() + READY;
+        let mut next_knock = Instant::now();
+        let mut said = String::new();
+        loop {
+            if said.trim_end().ends_with("login:") {
+                said.clear();
+                self.send(b"root\r")?;
+                next_knock = Instant::now() + KNOCK;
+            } else if Instant::now() >= next_knock {
+                next_knock = Instant::now() + KNOCK;
+                // Typed and printed differ: an echo is not an answer.
+                self.send(b"\recho SIAR'-'READY\r")?;
+            }
+            self.read_some()?;
+            said.push_str(&String::from_utf8_lossy(&std::mem::take(&mut self.pending)));
+            if said.contains("SIAR-READY") {
+                break;
+            }
+            if Instant::now() > limit {
+                let said = last_line(&said);
+                return Err(ConsoleError::Silent { node: self.node.clone(), after: READY, said });
+            }
+        }
+        // Prompts and echoes would only be in the way; a shell that keeps them does no harm.
+        self.run("stty -echo -onlcr cols 2000 2>/dev/null; PS1= PS2=", READY, |_| ())?;
+        Ok(())
+    }
+
+    /// Types a command, and waits for its end at most so long; every whole line that it
+    /// prints is told at once.
+    ///
+    /// # Errors
+    /// The connection breaks, or the command does not end.
+    pub fn run(
+        &mut self,
+        command: &str,
+        limit: Duration,
+        mut line: impl FnMut(&str),
+    ) -> Result<Ended, ConsoleError> {
+        self.commands += 1;
+        let number = self.commands;
+        let typed = format!("echo SIAR'-'BEGIN-{number}; {command}; echo SIAR'-'END-{number}-$?\r");
+        self.send(typed.as_bytes())?;
+        let deadline = Instant::now() + limit;
+        let (begin, end) = (format!("SIAR-BEGIN-{number}"), format!("SIAR-END-{number}-"));
+        let (mut output, mut has_begun) = (String::new(), false);
+        loop {
+            while let Some(at) = self.pending.iter().position(|byte| *byte == b'\n') {
+                let bytes: Vec<u8> = self.pending.drain(..=at).collect();
+                let text = String::from_utf8_lossy(&bytes);
+                let text = text.trim_end_matches(['\n', '\r']);
+                // A program may have left its last line open.
+                if let Some((before, status)) = text.split_once(&end)
+                    && has_begun
+                    && let Ok(status) = status.trim().parse()
+                {
+                    if !before.is_empty() {
+                        line(before);
+                        output.push_str(before);
+                    }
+                    return Ok(Ended { status, output });
+                }
+                if has_begun {
+                    line(text);
+                    output.push_str(text);
+                    output.push('\n');
+                }
+                has_begun |= text.ends_with(&begin);
+            }
+            if Instant::now() > deadline || output.len() > MAX_OUTPUT {
+                let said = last_line(&output);
+                return Err(ConsoleError::Silent { node: self.node.clone(), after: limit, said });
+            }
+            self.read_some()?;
+        }
+    }
+
+    /// As [`Self::run`], but a status other than zero is an error.
+    ///
+    /// # Errors
+    /// The command fails, or does not end.
+    pub fn run_well(&mut self, command: &str, limit: Duration) -> Result<String, ConsoleError> {
+        let Ended { status, output } = self.run(command, limit, |_| ())?;
+        if status == 0 {
+            return Ok(output);
+        }
+        let (node, command) = (self.node.clone(), command.to_owned());
+        Err(ConsoleError::Command { node, command, status, said: last_line(&output) })
+    }
+
+    /// Writes a small file.
+    ///
+    /// # Errors
+    /// The node cannot write it.
+    pub fn put(&mut self, path: &str, bytes: &[u8]) -> Result<(), ConsoleError> {
+        let limit = Duration::from_secs(10);
+        self.run_well(&format!(": > {path}.b64"), limit)?;
+        let text = STANDARD.encode(bytes);
+        for piece in text.as_bytes().chunks(MAX_TYPED) {
+            let piece = String::from_utf8_lossy(piece);
+            self.run_well(&format!("printf %s {piece} >> {path}.b64"), limit)?;
+        }
+        self.run_well(&format!("base64 -d {path}.b64 > {path} && rm {path}.b64"), limit).map(drop)
+    }
+
+    /// Fetches a folder as a TAR file that gzip has made small.
+    ///
+    /// # Errors
+    /// The node cannot read it, or it does not come whole.
+    pub fn fetch_folder(&mut self, dir: &str, limit: Duration) -> Result<Vec<u8>, ConsoleError> {
+        let text = self.run_well(&format!("tar -C {dir} -czf - . | base64"), limit)?;
+        let digits: String = text.split_ascii_whitespace().collect();
+        STANDARD.decode(digits).map_err(|error| {
+            let (node, what) = (self.node.clone(), dir.to_owned());
+            ConsoleError::Fetch { node, what, error }
+        })
+    }
+
+    fn send(&mut self, text: &[u8]) -> Result<(), ConsoleError> {
+        let bytes = Telnet::escaped(text);
+        self.stream.write_all(&bytes).map_err(|error| self.io_error(error))
+    }
+
+    /// Whatever has come, or nothing after a while.
+    fn read_some(&mut self) -> Result<(), ConsoleError> {
+        let mut buffer = [0; 1 << 14];
+        let len = match self.stream.read(&mut buffer) {
+            Ok(0) => return Err(self.io_error(io::ErrorKind::UnexpectedEof.into())),
+            Ok(len) => len,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock
+                        | io::ErrorKind::TimedOut
+                        | io::ErrorKind::Interrupted
+                ) =>
+            {
+                return Ok(());
+            }
+            Err(error) => return Err(self.io_error(error)),
+        };
+        let mut reply = Vec::new();
+        self.telnet.receive(&buffer[..len], &mut self.pending, &mut reply);
+        if reply.is_empty() {
+            return Ok(());
+        }
+        self.stream.write_all(&reply).map_err(|error| self.io_error(error))
+    }
+
+    fn io_error(&self, error: io::Error) -> ConsoleError {
+        ConsoleError::Io { node: self.node.clone(), error }
+    }
+}
+
+fn last_line(said: &str) -> String {
+    let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    last.trim().chars().take(200).collect()
+}

@@ -1,0 +1,84 @@
+//! On a node: runs a client or a server, and records what can be seen of it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode};
+
+use clap::{Parser, Subcommand};
+use observe::{Capture, ProcessWatch, packet_socket};
+
+/// Runs a program and records what can be seen of it from outside; its process id goes into
+/// DIR/pid.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Options {
+    #[command(subcommand)]
+    watched: Watched,
+}
+
+#[derive(Debug, Subcommand)]
+enum Watched {
+    /// Processes and threads of a client, into DIR/client.processes
+    Client(Run),
+    /// Packets that reach a server's node, into DIR/packets.pcap
+    Server(Run),
+}
+
+#[derive(Debug, clap::Args)]
+struct Run {
+    /// Where the record goes
+    dir: PathBuf,
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let result = match Options::parse().watched {
+        Watched::Client(run) => client(&run),
+        Watched::Server(run) => server(&run),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn client(run: &Run) -> io::Result<ExitCode> {
+    fs::create_dir_all(&run.dir)?;
+    let mut child = spawn(run)?;
+    let path = run.dir.join("client.processes");
+    let watch = ProcessWatch::start(child.id(), &path).map_err(about(&path))?;
+    let status = child.wait()?;
+    watch.stop().map_err(about(&path))?;
+    Ok(exit_code(status))
+}
+
+fn server(run: &Run) -> io::Result<ExitCode> {
+    fs::create_dir_all(&run.dir)?;
+    let path = run.dir.join("packets.pcap");
+    let capture = packet_socket().and_then(|socket| Capture::start(socket, &path));
+    let capture = capture.map_err(about(&path))?;
+    let status = spawn(run)?.wait()?;
+    capture.stop().map_err(about(&path))?;
+    Ok(exit_code(status))
+}
+
+/// Notes its process id, so that it can be ended by that.
+fn spawn(run: &Run) -> io::Result<Child> {
+    let child = Command::new(&run.command[0]).args(&run.command[1..]).spawn();
+    let child = child.map_err(about(&run.command[0]))?;
+    let path = run.dir.join("pid");
+    fs::write(&path, child.id().to_string()).map_err(about(&path))?;
+    Ok(child)
+}
+
+fn about(what: impl AsRef<Path>) -> impl FnOnce(io::Error) -> io::Error {
+    let what = what.as_ref().to_owned();
+    move |error| io::Error::new(error.kind(), format!("{}: {error}", what.display()))
+}
+
+fn exit_code(status: std::process::ExitStatus) -> ExitCode {
+    status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+}
