@@ -25,7 +25,7 @@ fn the_corpus_breaks_no_promise() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 20_000, ..ProptestConfig::default() })]
     #[test]
     fn random_bytes_break_no_promise(bytes in proptest::collection::vec(any::<u8>(), 0..1500)) {
         for (_, target) in TARGETS {

@@ -193,6 +193,25 @@ pub(super) fn is_as_planned(file: &NodeFile, there: Option<&[u8]>) -> bool {
 /// Of the wanted properties those that are otherwise.
 fn differing(wanted: &Value, there: &Value) -> Value {
     let wanted = wanted.as_object().into_iter().flatten();
-    let differing = wanted.filter(|(name, value)| there.get(name) != Some(value));
+    let differing = wanted.filter(|(name, value)| !is_met(value, &there[name.as_str()]));
     Value::Object(differing.map(|(name, value)| (name.clone(), value.clone())).collect())
+}
+
+/// Whether a property is as it should be: GNS3 adds defaults to objects, and the folder to the
+/// names of files.
+#[must_use]
+pub fn is_met(wanted: &Value, there: &Value) -> bool {
+    match (wanted, there) {
+        (Value::Object(wanted), Value::Object(there)) => wanted
+            .iter()
+            .all(|(name, value)| there.get(name).is_some_and(|there| is_met(value, there))),
+        (Value::Array(wanted), Value::Array(there)) => {
+            wanted.len() == there.len()
+                && wanted.iter().zip(there).all(|(wanted, there)| is_met(wanted, there))
+        }
+        (Value::String(wanted), Value::String(there)) => {
+            there == wanted || there.strip_suffix(wanted).is_some_and(|dir| dir.ends_with('/'))
+        }
+        _ => wanted == there,
+    }
 }
