@@ -160,14 +160,11 @@ pub fn distribute(
     let sources = STYLES.map(|style| binaries.client(style)).into_iter().chain([binaries.server()]);
     let mut programs = Vec::new();
     for source in sources {
-        let bytes = fs::read(&source).map_err(LabError::file(&source))?;
-        let unfit = |fault: String| LabError::NotForNodes { program: source.clone(), fault };
-        if !is_static(&bytes).map_err(|error| unfit(error.to_string()))? {
-            return Err(unfit("is not static".to_owned()));
-        }
+        let bytes = read_static(&source)?;
         let len = bytes.len() as u64;
         if len > MAX_LEN {
-            return Err(unfit(format!("has {len} bytes, more than {MAX_LEN}")));
+            let fault = format!("has {len} bytes, more than {MAX_LEN}");
+            return Err(LabError::NotForNodes { program: source, fault });
         }
         let name = source.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let path = dir.join(&name);
@@ -222,6 +219,20 @@ fn write_sums(to: &Path) -> Result<(), LabError> {
         writeln!(sums, "{digits}  {}", name.display()).map_err(LabError::file(&path))?;
     }
     Ok(())
+}
+
+/// A program that runs on any node.
+///
+/// # Errors
+/// It cannot be read, or is not static.
+pub(crate) fn read_static(program: &Path) -> Result<Vec<u8>, LabError> {
+    let bytes = fs::read(program).map_err(LabError::file(program))?;
+    let unfit = |fault: String| LabError::NotForNodes { program: program.to_owned(), fault };
+    match is_static(&bytes) {
+        Ok(true) => Ok(bytes),
+        Ok(false) => Err(unfit("is not static: start the lab with cargo".to_owned())),
+        Err(error) => Err(unfit(error.to_string())),
+    }
 }
 
 /// A static program asks for no interpreter.

@@ -13,7 +13,9 @@ use lab::gns3::api::{Gns3Error, NodeState, Server};
 use lab::gns3::deploy::{deploy, undeployed};
 use lab::gns3::project::export;
 use lab::gns3::run::ConsoleRun;
-use lab::gns3::topology::{DOCKER_IMAGE, HOME, Kind, PROJECT, QEMU_IMAGE, Topology, alpines};
+use lab::gns3::topology::{
+    DOCKER_IMAGE, HOME, Kind, PROJECT, QEMU_IMAGE, SETUP, Topology, alpines,
+};
 use lab::network::CLIENT;
 use lab::pictures;
 use lab::run::table;
@@ -238,7 +240,7 @@ fn what_to_type(kind: Kind, nodes: &[NodeState]) {
         let Some(port) = node.console else { continue };
         println!("\n{} ({}): telnet {} {port}", planned.name, planned.address, host(node));
         if kind == Kind::Qemu {
-            println!("  mount /dev/sr0 /media/cdrom && sh /media/cdrom/setup.sh");
+            println!("  {SETUP}");
         }
         match planned == CLIENT {
             true => println!("  {HOME}/mt-async --servers 2"),

@@ -14,7 +14,7 @@ use siar_core::event::{Event, EventKind, Style};
 use siar_core::urls::Task;
 
 use super::console::Console;
-use super::topology::{HOME, alpines};
+use super::topology::{HOME, SETUP, alpines};
 use crate::LabError;
 use crate::manifest::{self, FileEntry, Manifest, NodeDir, NodeEntry, PORT, Role};
 use crate::network::{CLIENT, GATEWAY, Node, SERVERS};
@@ -75,7 +75,10 @@ impl ConsoleRun {
         let mut manifest = self.manifest();
         let mut consoles = Vec::new();
         for (node, (host, port)) in alpines().iter().zip(&self.consoles) {
-            consoles.push(Console::open(node.name, host, *port)?);
+            let mut console = Console::open(node.name, host, *port)?;
+            // A virtual machine that was just started has its programs on the medium only.
+            console.run_well(&format!("[ -x {}/observe ] || {{ {SETUP}; }}", self.home), SHORT)?;
+            consoles.push(console);
         }
         let mut results = Vec::new();
         for &style in styles {

@@ -1,7 +1,6 @@
 //! The lab as GNS3 knows it: nodes, links, notes, and the files that nodes need.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::io::{self, Cursor, Write};
 use std::net::Ipv4Addr;
 
@@ -10,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::LabError;
 use crate::binaries::{Binaries, STYLES};
+use crate::dist::read_static;
 use crate::network::{CLIENT, GATEWAY, Node, SERVERS};
 
 /// What the project is called unless it is told otherwise.
@@ -22,6 +22,9 @@ const NAT: &str = "nat-1";
 pub const DOCKER_IMAGE: &str = "alpine:latest";
 /// The disk image of QEMU nodes, as GNS3's appliance for Alpine names it.
 pub const QEMU_IMAGE: &str = "alpine-virt-3.18.4.qcow2";
+/// Typed once on a QEMU node: it gives the node its address and its programs.
+pub const SETUP: &str = "mkdir -p /media/cdrom; mount -t vfat -o ro /dev/sr0 /media/cdrom; \
+                         sh /media/cdrom/setup.sh";
 const MEDIUM: &str = "siar.img";
 /// A CD-ROM's sectors.
 const SECTOR: u16 = 2048;
@@ -163,7 +166,7 @@ fn programs_of(node: Node, programs: &Binaries) -> Result<Vec<(String, Vec<u8>)>
     };
     let read = |path: std::path::PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok((name, fs::read(&path).map_err(LabError::file(&path))?))
+        Ok((name, read_static(&path)?))
     };
     paths.into_iter().chain([programs.observer()]).map(read).collect()
 }
@@ -295,10 +298,7 @@ fn medium(files: &[(String, Vec<u8>)]) -> io::Result<Vec<u8>> {
 fn notes(kind: Kind) -> Vec<Note> {
     let first = match kind {
         Kind::Docker => "Start all nodes, then open their consoles (double click).".to_owned(),
-        Kind::Qemu => format!(
-            "Start all nodes, log in as root, and type on each: \
-             mount /dev/sr0 /media/cdrom && sh /media/cdrom/setup.sh && cd {HOME}"
-        ),
+        Kind::Qemu => format!("Start all nodes, log in as root, and type on each: {SETUP}"),
     };
     let [one, two, three] = alpines();
     let mut notes = vec![
