@@ -19,14 +19,22 @@ pub enum Style {
     MtAsync,
 }
 
-impl std::fmt::Display for Style {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
+impl Style {
+    /// As its crate, its program and its lines are called.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Mp => "mp",
             Self::Mt => "mt",
             Self::MpAsync => "mp-async",
             Self::MtAsync => "mt-async",
-        })
+        }
+    }
+}
+
+impl std::fmt::Display for Style {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -34,8 +34,8 @@ pub struct Run {
 /// Parses the command line, lets `body` run the tasks in its style, prints the seed's total
 /// and says how it went.
 pub fn run_client(style: Style, body: impl FnOnce(&Run)) -> ExitCode {
-    let options = ClientOptions::parse();
-    if let Some(done) = completions::<ClientOptions>(&options.console, &style.to_string()) {
+    let options: ClientOptions = parsed(style.name());
+    if let Some(done) = completions::<ClientOptions>(&options.console, style.name()) {
         return done;
     }
     let tasks = match options.tasks() {
@@ -159,7 +159,7 @@ impl Run {
 
 /// Parses the command line, receives until stopped, and says how it went.
 pub fn run_server() -> ExitCode {
-    let options = ServerOptions::parse();
+    let options: ServerOptions = parsed("server");
     if let Some(done) = completions::<ServerOptions>(&options.console, "server") {
         return done;
     }
@@ -185,6 +185,12 @@ pub fn run_server() -> ExitCode {
             state.finish(false)
         }
     }
+}
+
+/// The command line of the program of this name; what is wrong with it ends the process.
+fn parsed<O: Parser>(name: &'static str) -> O {
+    let matches = O::command().name(name).get_matches();
+    O::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
 fn completions<O: CommandFactory>(options: &ConsoleOptions, name: &str) -> Option<ExitCode> {

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use lab::LabError;
 use lab::binaries::{Binaries, STYLES};
 use lab::dist::NodeTarget;
+use lab::doctor::{Health, examine};
 use lab::gns3::api::{Gns3Error, NodeState, Server};
 use lab::gns3::deploy::{deploy, undeployed};
 use lab::gns3::project::export;
@@ -197,6 +198,16 @@ pub(crate) fn gns3(task: Gns3Task) -> Result<ExitCode, LabError> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Exits with 1 if the lab's main job cannot be done here.
+pub(crate) fn doctor(options: &ServerOptions) -> ExitCode {
+    let findings = examine(&options.server, &options.user, &options.password);
+    for found in &findings {
+        println!("{found}");
+    }
+    let is_ill = findings.iter().any(|found| found.health == Health::Ill);
+    if is_ill { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// Exits with 1 unless everything is there and runs.

@@ -16,12 +16,14 @@
 //! | [`timeline`], [`chart`], [`pictures`] | pictures of a run |
 //! | [`mod@faults`] | what can go wrong is made to go wrong |
 //! | [`mod@gns3`] | the same lab on a GNS3 server |
+//! | [`doctor`] | what this machine has of all that |
 //! | [`grade`] | a run judged from its evidence |
 
 pub mod bench;
 pub mod binaries;
 pub mod chart;
 pub mod dist;
+pub mod doctor;
 pub mod faults;
 pub mod gateway;
 pub mod gns3;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use gns3_commands::{Gns3Task, gns3};
+use gns3_commands::{Gns3Task, ServerOptions, doctor, gns3};
 use lab::LabError;
 use lab::bench::blast::{BlastError, Seen};
 use lab::bench::cells::CROWDS;
@@ -99,6 +99,11 @@ enum Task {
         /// Where they go
         #[arg(long, default_value = "dist")]
         to: PathBuf,
+    },
+    /// Look at what the lab and GNS3 need of this machine, and say how to mend it
+    Doctor {
+        #[command(flatten)]
+        server: ServerOptions,
     },
     /// The same lab in GNS3
     #[command(subcommand)]
@@ -198,6 +203,7 @@ fn main() -> ExitCode {
         Some(Task::Report { arguments }) => report(&arguments, &options.run),
         Some(Task::Keygen { file }) => keygen(&file),
         Some(Task::Faults { short, only }) => faults(short, &only, &options.run),
+        Some(Task::Doctor { server }) => Ok(doctor(&server)),
         Some(Task::Gns3(task)) => gns3(task),
         Some(Task::Dist { to }) => dist(&to),
         Some(Task::Grade { dirs, json, csv }) => grade_all(&dirs, json, &csv),
