@@ -22,6 +22,7 @@ use crate::binaries::{Binaries, STYLES};
 /// One binary a node: it has to be small.
 pub const MAX_LEN: u64 = 5_000_000;
 const SUMS: &str = "SHA256SUMS";
+const PREFIX: &str = "siar-";
 const START_RUNS: usize = 21;
 
 /// How static programs are built here for one kind of processor.
@@ -154,7 +155,7 @@ pub fn distribute(
     target: &NodeTarget,
     to: &Path,
 ) -> Result<Distribution, LabError> {
-    let name = format!("siar-{}", target.arch);
+    let name = format!("{PREFIX}{}", target.arch);
     let dir = to.join(&name);
     fs::create_dir_all(&dir).map_err(LabError::file(&dir))?;
     let sources = STYLES.map(|style| binaries.client(style)).into_iter().chain([binaries.server()]);
@@ -196,18 +197,22 @@ fn pack(archive: &Path, name: &str, dir: &Path, programs: &[Program]) -> io::Res
     tar.into_inner()?.finish()?.sync_all()
 }
 
-/// For `sha256sum -c`: of all that lies in `to`, of other processors too.
+/// For `sha256sum -c`: of all that was put into `to`, for other processors before too.
 fn write_sums(to: &Path) -> Result<(), LabError> {
     let mut files = Vec::new();
     for entry in fs::read_dir(to).map_err(LabError::file(to))?.filter_map(Result::ok) {
         let path = entry.path();
+        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            continue;
+        }
         if path.is_dir() {
             let inner = fs::read_dir(&path).map_err(LabError::file(&path))?;
             files.extend(inner.filter_map(Result::ok).map(|entry| entry.path()));
-        } else if entry.file_name() != SUMS {
+        } else {
             files.push(path);
         }
     }
+    files.retain(|file| file.is_file());
     files.sort();
     let path = to.join(SUMS);
     let mut sums = File::create(&path).map_err(LabError::file(&path))?;

@@ -11,9 +11,9 @@ use lab::binaries::{Binaries, STYLES};
 use lab::dist::NodeTarget;
 use lab::doctor::{Health, examine};
 use lab::gns3::api::{Gns3Error, NodeState, Server};
-use lab::gns3::deploy::{deploy, undeployed};
+use lab::gns3::deploy::{deploy, differences};
 use lab::gns3::project::export;
-use lab::gns3::run::ConsoleRun;
+use lab::gns3::run::{ConsoleRun, Consoles};
 use lab::gns3::topology::{
     DOCKER_IMAGE, HOME, Kind, PROJECT, QEMU_IMAGE, SETUP, Topology, alpines,
 };
@@ -154,13 +154,14 @@ pub(crate) fn gns3(task: Gns3Task) -> Result<ExitCode, LabError> {
         Gns3Task::Deploy { server: options, lab, no_start } => {
             let server = options.connect()?;
             let topology = lab.topology()?;
-            let tell = &mut |change: &String| println!("{change}");
+            let tell = &mut |change: &str| println!("{change}");
             let deployed = deploy(&server, &options.project, &topology, !no_start, tell)?;
             match deployed.changes {
                 0 => println!("everything is as it should be"),
+                1 => println!("1 change"),
                 count => println!("{count} changes"),
             }
-            what_to_type(lab.nodes, &deployed.nodes);
+            what_to_type(&server, lab.nodes, &deployed.nodes);
         }
         Gns3Task::Status { server: options, lab } => return status(&options, &lab),
         Gns3Task::Destroy { server: options } => {
@@ -168,7 +169,7 @@ pub(crate) fn gns3(task: Gns3Task) -> Result<ExitCode, LabError> {
             match server.find_project(&options.project)? {
                 None => println!("there is no project {}", options.project),
                 Some(project) => {
-                    if project.status == "opened" {
+                    if project.is_open() {
                         server.stop_nodes(&project)?;
                     }
                     server.delete_project(&project)?;
@@ -181,8 +182,10 @@ pub(crate) fn gns3(task: Gns3Task) -> Result<ExitCode, LabError> {
                 None => urls::built_in(),
                 Some(path) => urls::read(&path)?,
             };
-            let (consoles, machine) = consoles(&server)?;
+            let (consoles, release, kind) = consoles(&server)?;
+            let machine = format!("GNS3 {release}, nodes of {kind}");
             let mut run = ConsoleRun::new(consoles, machine, tasks);
+            run.has_medium = kind == "qemu";
             run.delay = Duration::from_millis(delay);
             run.arguments = arguments;
             run.out = out;
@@ -216,40 +219,38 @@ fn status(options: &ServerOptions, lab: &LabOptions) -> Result<ExitCode, LabErro
     println!("GNS3 {} at {}", server.release, server.address());
     let topology = lab.topology()?;
     let found = server.find_project(&options.project)?;
-    let Some(project) = found.filter(|project| project.status == "opened") else {
+    let Some(project) = found.filter(lab::gns3::api::Project::is_open) else {
         println!("project {} is not there, or closed", options.project);
         return Ok(ExitCode::FAILURE);
     };
     let nodes = server.nodes(&project)?;
     for node in &nodes {
-        let console = node
-            .console
-            .filter(|_| node.node_type != "nat")
-            .map_or_else(String::new, |port| format!(", console: telnet {} {port}", host(node)));
+        let console =
+            node.console.filter(|_| node.node_type != "nat").map_or_else(String::new, |port| {
+                format!(", console: telnet {} {port}", host(&server, node))
+            });
         println!("{:<9} {}{console}", node.name, node.status.as_deref().unwrap_or("unknown"));
     }
-    let missing = undeployed(&server, &project, &topology)?;
-    for what in &missing {
-        println!("not as it should be: {what}");
+    let differences = differences(&server, &project, &topology)?;
+    for what in &differences {
+        println!("deploy would have {what}");
     }
-    let runs = alpines()
-        .iter()
-        .all(|wanted| nodes.iter().any(|node| node.name == wanted.name && node.is_started()));
-    Ok(if runs && missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn host(node: &NodeState) -> &str {
+/// GNS3's rule: a console on all addresses is asked for where its server was.
+fn host(server: &Server, node: &NodeState) -> String {
     match node.console_host.as_deref() {
-        None | Some("0.0.0.0" | "::") => "127.0.0.1",
-        Some(host) => host,
+        None | Some("0.0.0.0" | "::") => server.host(),
+        Some(host) => host.to_owned(),
     }
 }
 
-fn what_to_type(kind: Kind, nodes: &[NodeState]) {
+fn what_to_type(server: &Server, kind: Kind, nodes: &[NodeState]) {
     for planned in alpines() {
         let Some(node) = nodes.iter().find(|node| node.name == planned.name) else { continue };
         let Some(port) = node.console else { continue };
-        println!("\n{} ({}): telnet {} {port}", planned.name, planned.address, host(node));
+        println!("\n{} ({}): telnet {} {port}", planned.name, planned.address, host(server, node));
         if kind == Kind::Qemu {
             println!("  {SETUP}");
         }
@@ -261,31 +262,32 @@ fn what_to_type(kind: Kind, nodes: &[NodeState]) {
     println!("\nor all of it from here: cargo lab gns3 run mt-async");
 }
 
-/// Where the consoles of the deployed lab are, and on what it runs.
-fn consoles(options: &ServerOptions) -> Result<([(String, u16); 3], String), LabError> {
+/// Where the consoles of the deployed lab are; the server's release, and the nodes' kind.
+fn consoles(options: &ServerOptions) -> Result<(Consoles, String, String), LabError> {
     let server = options.connect()?;
     let no_project = || Gns3Error::NoProject {
         project: options.project.clone(),
         server: server.address().to_owned(),
     };
     let project = server.find_project(&options.project)?.ok_or_else(no_project)?;
-    if project.status != "opened" {
+    if !project.is_open() {
         server.open_project(&project)?;
     }
     let nodes = server.nodes(&project)?;
     let mut consoles = Vec::new();
     for planned in alpines() {
         let node = nodes.iter().find(|node| node.name == planned.name);
-        let node = node.ok_or_else(|| LabError::UnknownNode(planned.name.to_owned()))?;
+        let missing =
+            || Gns3Error::NoNode { project: project.name.clone(), node: planned.name.to_owned() };
+        let node = node.ok_or_else(missing)?;
         if !node.is_started() {
             server.start_node(&project, node)?;
         }
-        let console = node.console.ok_or_else(|| LabError::UnknownNode(planned.name.to_owned()))?;
-        consoles.push((host(node).to_owned(), console));
+        consoles.push((host(&server, node), node.console.ok_or_else(missing)?));
     }
-    let kind = nodes.iter().find(|node| node.name == CLIENT.name).map(|node| &node.node_type);
-    let machine = format!("GNS3 {}, nodes of {}", server.release, kind.map_or("", String::as_str));
+    let kind = nodes.iter().find(|node| node.name == CLIENT.name);
+    let kind = kind.map_or_else(String::new, |node| node.node_type.clone());
     let consoles =
         <[_; 3]>::try_from(consoles).map_err(|_| LabError::UnknownNode(CLIENT.name.to_owned()))?;
-    Ok((consoles, machine))
+    Ok((consoles, server.release, kind))
 }

@@ -297,6 +297,8 @@ fn faults(short: bool, only: &str, options: &RunOptions) -> Result<ExitCode, Lab
 }
 
 fn dist(to: &Path) -> Result<ExitCode, LabError> {
+    // Without one for this processor there is nothing to hand out.
+    NodeTarget::native()?;
     for target in NodeTarget::all()? {
         println!("{target}");
         let made = distribute(&Binaries::build_for_nodes(&target)?, &target, to)?;

@@ -42,6 +42,12 @@ impl Views {
             let part = rootfs.join(part);
             part.metadata().map_err(LabError::file(&part))?;
         }
+        for path in [&rootfs, dir] {
+            if path.to_string_lossy().contains([',', ':', '\\']) {
+                let error = io::Error::other("an overlay's path cannot have ',', ':' or '\\'");
+                return Err(LabError::file(path)(error));
+            }
+        }
         // An overlay's upper part cannot lie on an overlay, as in containers.
         mounted("tmpfs", dir, "")?;
         let views = Self { dir: dir.to_owned() };
@@ -90,6 +96,9 @@ fn furnish(view: &Path, node: &Node, shared: &Path, programs: &Binaries) -> Resu
     let at = |path: &str| view.join(path.trim_start_matches('/'));
     let write = |path: &str, text: String| {
         let path = at(path);
+        stays_inside(view, &path)?;
+        // It may be a link, which would be followed out of the view.
+        let _ = fs::remove_file(&path);
         fs::write(&path, text).map_err(LabError::file(&path))
     };
     write("etc/hostname", format!("{}\n", node.name))?;
@@ -105,12 +114,23 @@ fn furnish(view: &Path, node: &Node, shared: &Path, programs: &Binaries) -> Resu
     bound(shared, &at(&shared.to_string_lossy()))?;
     let to = at(PROGRAMS);
     fs::create_dir_all(&to).map_err(LabError::file(&to))?;
+    stays_inside(view, &to.join("program"))?;
     for program in STYLES.map(|style| programs.client(style)).into_iter().chain([programs.server()])
     {
         let path = to.join(program.file_name().unwrap_or_default());
         fs::copy(&program, &path).map_err(LabError::file(&path))?;
     }
     Ok(())
+}
+
+/// An absolute link in the root file system would lead out of it.
+fn stays_inside(view: &Path, path: &Path) -> Result<(), LabError> {
+    let dir = path.parent().unwrap_or(view);
+    let is_inside = dir.canonicalize().and_then(|dir| Ok(dir.starts_with(view.canonicalize()?)));
+    match is_inside.map_err(LabError::file(dir))? {
+        true => Ok(()),
+        false => Err(LabError::file(dir)(io::Error::other("leads out of the root file system"))),
+    }
 }
 
 fn mounted(kind: &str, at: &Path, options: &str) -> Result<(), LabError> {

@@ -169,6 +169,21 @@ pub struct StyleResult {
 }
 
 impl StyleResult {
+    /// Of a style that was not run.
+    pub(crate) fn nothing(style: Style) -> Self {
+        Self {
+            style,
+            success: false,
+            total: 0.0,
+            overhead: 0.0,
+            delivered: Vec::new(),
+            files: 0,
+            processes: 0,
+            threads: 0,
+            faults: Vec::new(),
+        }
+    }
+
     /// Whether every file arrived at every server and the client said so.
     #[must_use]
     pub fn is_complete(&self) -> bool {

@@ -206,7 +206,7 @@ fn check(server: &Server, project: &Project, topology: &Topology) {
         for properties in [&planned.properties, &planned.later_properties] {
             for (name, value) in properties.as_object().unwrap() {
                 let there = &there.properties[name.as_str()];
-                assert!(is_met(value, there), "{name} of {} is {there}", planned.name);
+                assert!(is_met(name, value, there), "{name} of {} is {there}", planned.name);
             }
         }
         for file in &planned.files {
@@ -236,7 +236,8 @@ fn check(server: &Server, project: &Project, topology: &Topology) {
     let drawings = server.drawings(project).unwrap();
     assert_eq!(drawings.len(), topology.notes.len());
     for note in &topology.notes {
-        assert!(drawings.contains(&note.svg), "{drawings:?} lack {}", note.svg);
+        let is_there = drawings.iter().any(|drawing| drawing.svg == note.svg);
+        assert!(is_there, "{drawings:?} lack {}", note.svg);
     }
 }
 
@@ -288,11 +289,17 @@ fn deployed(gns3: &Gns3) {
     let output = gns3.lab("status", &QEMU);
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains(&format!("siar.img of {} is missing or another", second.name)), "{text}");
+    let wanted = format!("deploy would have uploaded siar.img to {}", second.name);
+    assert!(text.contains(&wanted), "{text}");
     let text = gns3.lab_prints("deploy", &QEMU);
     assert!(text.contains(&format!("uploaded siar.img to {}", second.name)), "{text}");
-    assert!(text.contains("\n1 changes\n"), "{text}");
+    // It runs again, so it was stopped.
+    assert!(text.contains(&format!("stopped {}\n", second.name)), "{text}");
+    assert!(text.contains("\n3 changes\n"), "{text}");
     check(&server, &project, &topology);
+
+    let error = gns3.lab_fails("deploy", &["--nodes", "docker"]);
+    assert!(error.contains("alpine-1 is a qemu node, not a docker one"), "{error}");
 
     let text = gns3.lab_prints("destroy", &[]);
     assert!(text.contains("removed project siar-lab"), "{text}");

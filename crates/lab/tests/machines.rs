@@ -159,6 +159,7 @@ fn run_and_grade(target: &Path, programs: &Binaries) {
     }
     let consoles = <[_; 3]>::try_from(consoles).unwrap();
     let mut run = ConsoleRun::new(consoles, "virtual machines of a test".to_owned(), tasks);
+    run.has_medium = true;
     run.delay = Duration::from_millis(500);
     run.out = home.path().join("out");
     let (_, results) = switch.enter(|| run.run(&STYLES).map_err(std::io::Error::other)).unwrap();

@@ -49,7 +49,8 @@ fn client(run: &Run) -> io::Result<ExitCode> {
     fs::create_dir_all(&run.dir)?;
     let mut child = spawn(run)?;
     let path = run.dir.join("client.processes");
-    let watch = ProcessWatch::start(child.id(), &path).map_err(about(&path))?;
+    let watch = ProcessWatch::start(child.id(), &path).inspect_err(|_| end(&mut child));
+    let watch = watch.map_err(about(&path))?;
     let status = child.wait()?;
     watch.stop().map_err(about(&path))?;
     Ok(exit_code(status))
@@ -68,10 +69,18 @@ fn server(run: &Run) -> io::Result<ExitCode> {
 /// Notes its process id, so that it can be ended by that.
 fn spawn(run: &Run) -> io::Result<Child> {
     let child = Command::new(&run.command[0]).args(&run.command[1..]).spawn();
-    let child = child.map_err(about(&run.command[0]))?;
+    let mut child = child.map_err(about(&run.command[0]))?;
     let path = run.dir.join("pid");
-    fs::write(&path, child.id().to_string()).map_err(about(&path))?;
+    let noted = fs::write(&path, child.id().to_string()).inspect_err(|_| end(&mut child));
+    noted.map_err(about(&path))?;
     Ok(child)
+}
+
+/// What cannot be recorded does not run.
+fn end(child: &mut Child) {
+    // It may have ended by itself.
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 fn about(what: impl AsRef<Path>) -> impl FnOnce(io::Error) -> io::Error {

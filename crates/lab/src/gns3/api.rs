@@ -1,5 +1,7 @@
 //! GNS3's REST API: v3 of GNS3 3.0, and v2 of GNS3 2.2, as far as the lab needs them.
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
@@ -68,6 +70,50 @@ pub enum Gns3Error {
         /// As given.
         given: String,
     },
+    /// A node is there, but of another kind.
+    #[error(
+        "{node} is a {there} node, not a {wanted} one: remove the lab first with `cargo lab gns3 destroy`, or give --nodes"
+    )]
+    OtherKind {
+        /// Its name.
+        node: String,
+        /// Its kind.
+        there: String,
+        /// As it should be.
+        wanted: &'static str,
+    },
+    /// A file was not written, though GNS3 did not say so.
+    #[error("GNS3 did not write {file} of {node}: may its user write into the project's folder?")]
+    NotWritten {
+        /// Which.
+        file: String,
+        /// Whose.
+        node: String,
+    },
+    /// Properties were not taken, though GNS3 did not say so.
+    #[error("GNS3 did not take {names} of {node}: remove the node in GNS3, and deploy again")]
+    NotTaken {
+        /// The node.
+        node: String,
+        /// Which.
+        names: String,
+    },
+    /// A node still runs, though GNS3 did not say so.
+    #[error(
+        "GNS3 did not stop {node}: stop it by hand (Docker nodes need the docker program in the server's PATH)"
+    )]
+    NotStopped {
+        /// Its name.
+        node: String,
+    },
+    /// A node is not there.
+    #[error("project {project} has no node {node}: make it with `cargo lab gns3 deploy`")]
+    NoNode {
+        /// Where.
+        project: String,
+        /// Its name.
+        node: String,
+    },
     /// There is no such project.
     #[error("there is no project {project} on {server}: make it with `cargo lab gns3 deploy`")]
     NoProject {
@@ -81,6 +127,10 @@ pub enum Gns3Error {
 /// What helps against what GNS3 says.
 fn remedy(message: &str) -> &'static str {
     let known = [
+        (
+            "Permission denied",
+            "; let the GNS3 server's user do that (for Docker: its group docker)",
+        ),
         ("Dynamips", "; the switch needs dynamips on the GNS3 server: install it there"),
         (
             "virbr0",
@@ -105,6 +155,10 @@ fn remedy(message: &str) -> &'static str {
     known.iter().find(|(words, _)| message.contains(words)).map_or("", |(_, remedy)| remedy)
 }
 
+const CONNECT: Duration = Duration::from_secs(10);
+/// Opening a project may take a container's image over the internet.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 type Result<T> = std::result::Result<T, Gns3Error>;
 
 /// A project.
@@ -116,6 +170,23 @@ pub struct Project {
     pub name: String,
     /// `opened` or `closed`.
     pub status: String,
+}
+
+impl Project {
+    /// Whether its nodes can be asked for and changed.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.status == "opened"
+    }
+}
+
+/// A note or picture on the canvas.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Drawing {
+    /// Its number.
+    pub drawing_id: String,
+    /// What it shows.
+    pub svg: String,
 }
 
 /// A node.
@@ -195,11 +266,14 @@ impl Server {
     pub fn connect(address: &str, user: &str, password: &str) -> Result<Self> {
         let agent: Agent = Agent::config_builder()
             .http_status_as_error(false)
+            .timeout_connect(Some(CONNECT))
+            .timeout_recv_response(Some(PATIENCE))
             // It is near, and a proxy would not find it.
             .proxy(None)
             .build()
             .into();
-        let address = address.trim_end_matches('/').to_owned();
+        let scheme = if address.contains("://") { "" } else { "http://" };
+        let address = format!("{scheme}{}", address.trim_end_matches('/'));
         let basic = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
         let mut server = Self {
             agent,
@@ -218,9 +292,12 @@ impl Server {
             let credentials = json!({"username": user, "password": password});
             let path = "/v3/access/users/authenticate";
             let (status, body) = server.exchange("POST", path, Body::Json(&credentials))?;
+            if status == 401 {
+                return Err(login(&server));
+            }
             let token = serde_json::from_slice::<Value>(&body).ok();
             let token = token.as_ref().and_then(|answer| answer["access_token"].as_str());
-            let (200, Some(token)) = (status, token) else { return Err(login(&server)) };
+            let Some(token) = token else { return Err(refused("log in", status, &body)) };
             server.authorization = format!("Bearer {token}");
             return Ok(server);
         }
@@ -244,6 +321,13 @@ impl Server {
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// The host of its address.
+    #[must_use]
+    pub fn host(&self) -> String {
+        let url = url::Url::parse(&self.address).ok();
+        url.as_ref().and_then(url::Url::host_str).unwrap_or("127.0.0.1").to_owned()
     }
 
     fn exchange(&self, method: &str, path: &str, body: Body<'_>) -> Result<(u16, Vec<u8>)> {
@@ -281,10 +365,7 @@ impl Server {
         if (200..300).contains(&status) {
             return Ok(body);
         }
-        let told = serde_json::from_slice::<Value>(&body).ok();
-        let told = told.as_ref().and_then(|it| it["message"].as_str().or(it["detail"].as_str()));
-        let message = told.map_or_else(|| format!("HTTP status {status}"), str::to_owned);
-        Err(Gns3Error::Refused { what: what.to_owned(), status, message })
+        Err(refused(what, status, &body))
     }
 
     fn ask<T: for<'a> Deserialize<'a>>(
@@ -379,18 +460,27 @@ impl Server {
         Ok(node)
     }
 
-    fn delete_node(&self, project: &Project, node: &NodeState) -> Result<()> {
+    /// Removes a node, and its links.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub fn delete_node(&self, project: &Project, node: &NodeState) -> Result<()> {
         let path = format!("/projects/{}/nodes/{}", project.project_id, node.node_id);
         self.call(&format!("delete node {}", node.name), "DELETE", &path, Body::None).map(drop)
     }
 
-    /// Changes a node.
+    /// Changes a node; gives it as it is then.
     ///
     /// # Errors
     /// The server refuses.
-    pub fn change_node(&self, project: &Project, node: &NodeState, body: &Value) -> Result<()> {
+    pub fn change_node(
+        &self,
+        project: &Project,
+        node: &NodeState,
+        body: &Value,
+    ) -> Result<NodeState> {
         let path = format!("/projects/{}/nodes/{}", project.project_id, node.node_id);
-        self.call(&format!("change node {}", node.name), "PUT", &path, Body::Json(body)).map(drop)
+        self.ask(&format!("change node {}", node.name), "PUT", &path, Body::Json(body))
     }
 
     /// Starts a node.
@@ -401,6 +491,15 @@ impl Server {
         let path = format!("/projects/{}/nodes/{}/start", project.project_id, node.node_id);
         let body = json!({});
         self.call(&format!("start {}", node.name), "POST", &path, Body::Json(&body)).map(drop)
+    }
+
+    /// Stops a node.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub fn stop_node(&self, project: &Project, node: &NodeState) -> Result<()> {
+        let path = format!("/projects/{}/nodes/{}/stop", project.project_id, node.node_id);
+        self.call(&format!("stop {}", node.name), "POST", &path, Body::None).map(drop)
     }
 
     /// Stops all nodes.
@@ -473,29 +572,48 @@ impl Server {
         self.call(&format!("link {what}"), "POST", &path, Body::Json(&body)).map(drop)
     }
 
-    /// The drawings of a project, as SVG.
+    /// The drawings of a project.
     ///
     /// # Errors
     /// The server refuses.
-    pub fn drawings(&self, project: &Project) -> Result<Vec<String>> {
-        #[derive(Deserialize)]
-        struct Drawing {
-            svg: String,
-        }
+    pub fn drawings(&self, project: &Project) -> Result<Vec<Drawing>> {
         let path = format!("/projects/{}/drawings", project.project_id);
-        let all: Vec<Drawing> = self.ask("list drawings", "GET", &path, Body::None)?;
-        Ok(all.into_iter().map(|drawing| drawing.svg).collect())
+        self.ask("list drawings", "GET", &path, Body::None)
     }
 
-    /// Puts a drawing onto the canvas.
+    /// Puts a drawing onto the canvas, under a number that the caller chooses.
     ///
     /// # Errors
     /// The server refuses.
-    pub fn create_drawing(&self, project: &Project, svg: &str, (x, y): (i32, i32)) -> Result<()> {
+    pub fn create_drawing(
+        &self,
+        project: &Project,
+        id: &str,
+        svg: &str,
+        (x, y): (i32, i32),
+    ) -> Result<()> {
         let path = format!("/projects/{}/drawings", project.project_id);
-        let body = json!({"svg": svg, "x": x, "y": y, "z": 2});
+        let body = json!({"drawing_id": id, "svg": svg, "x": x, "y": y, "z": 2});
         self.call("put a note onto the canvas", "POST", &path, Body::Json(&body)).map(drop)
     }
+
+    /// Makes a drawing show something else.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub fn change_drawing(&self, project: &Project, id: &str, svg: &str) -> Result<()> {
+        let path = format!("/projects/{}/drawings/{id}", project.project_id);
+        let body = json!({ "svg": svg });
+        self.call("change a note on the canvas", "PUT", &path, Body::Json(&body)).map(drop)
+    }
+}
+
+fn refused(what: &str, status: u16, body: &[u8]) -> Gns3Error {
+    let told = serde_json::from_slice::<Value>(body).ok();
+    let told = told.as_ref().and_then(|it| it["message"].as_str().or(it["detail"].as_str()));
+    let told = told.filter(|message| !message.is_empty());
+    let message = told.map_or_else(|| format!("HTTP status {status}"), str::to_owned);
+    Gns3Error::Refused { what: what.to_owned(), status, message }
 }
 
 fn release(body: &[u8]) -> Option<String> {

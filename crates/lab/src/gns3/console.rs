@@ -15,6 +15,8 @@ const TICK: Duration = Duration::from_millis(200);
 const READY: Duration = Duration::from_secs(90);
 /// Between two attempts to wake a shell.
 const KNOCK: Duration = Duration::from_secs(2);
+/// Ctrl-C.
+const INTERRUPT: u8 = 3;
 /// Busybox' shell takes lines of up to 1,023 bytes.
 const MAX_TYPED: usize = 700;
 const MAX_OUTPUT: usize = 256 << 20;
@@ -91,9 +93,12 @@ impl Console {
     /// Nobody listens, or no shell answers.
     pub fn open(node: &str, host: &str, port: u16) -> Result<Self, ConsoleError> {
         let connect = || {
-            let mut addresses = (host, port).to_socket_addrs()?;
-            let address = addresses.next().ok_or(io::ErrorKind::NotFound)?;
-            let stream = TcpStream::connect_timeout(&address, CONNECT)?;
+            let addresses = (host, port).to_socket_addrs()?;
+            let none = Err(io::ErrorKind::NotFound.into());
+            let connected = |last: io::Result<TcpStream>, address| {
+                last.or_else(|_| TcpStream::connect_timeout(&address, CONNECT))
+            };
+            let stream = addresses.fold(none, connected)?;
             stream.set_read_timeout(Some(TICK))?;
             stream.set_nodelay(true)?;
             Ok(stream)
@@ -114,7 +119,7 @@ impl Console {
     fn wake(&mut self) -> Result<(), ConsoleError> {
         let limit = Instant::now() + READY;
         let mut next_knock = Instant::now();
-        let mut said = String::new();
+        let (mut knocks, mut said) = (0, String::new());
         loop {
             if said.trim_end().ends_with("login:") {
                 said.clear();
@@ -122,6 +127,12 @@ impl Console {
                 next_knock = Instant::now() + KNOCK;
             } else if Instant::now() >= next_knock {
                 next_knock = Instant::now() + KNOCK;
+                knocks += 1;
+                // Something else may have the terminal.
+                if knocks == 3 {
+                    log::warn!("{}: interrupting what runs on its console", self.node);
+                    self.send(&[INTERRUPT])?;
+                }
                 // Typed and printed differ: an echo is not an answer.
                 self.send(b"\recho SIAR'-'READY\r")?;
             }
@@ -135,8 +146,11 @@ impl Console {
                 return Err(ConsoleError::Silent { node: self.node.clone(), after: READY, said });
             }
         }
-        // Prompts and echoes would only be in the way; a shell that keeps them does no harm.
-        self.run("stty -echo -onlcr cols 2000 2>/dev/null; PS1= PS2=", READY, |_| ())?;
+        // Prompts, echoes and words of jobs would only be in the way; a shell that keeps them
+        // does no harm.
+        let quiet = "SIAR_STTY=$(stty -g 2>/dev/null); SIAR_PS1=$PS1; \
+                     stty -echo -onlcr cols 2000 2>/dev/null; PS1= PS2=; set +m";
+        self.run(quiet, READY, |_| ())?;
         Ok(())
     }
 
@@ -181,7 +195,7 @@ impl Console {
                 }
                 has_begun |= text.ends_with(&begin);
             }
-            if Instant::now() > deadline || output.len() > MAX_OUTPUT {
+            if Instant::now() > deadline || output.len() + self.pending.len() > MAX_OUTPUT {
                 let said = last_line(&output);
                 return Err(ConsoleError::Silent { node: self.node.clone(), after: limit, said });
             }
@@ -222,12 +236,22 @@ impl Console {
     /// # Errors
     /// The node cannot read it, or it does not come whole.
     pub fn fetch_folder(&mut self, dir: &str, limit: Duration) -> Result<Vec<u8>, ConsoleError> {
-        let text = self.run_well(&format!("tar -C {dir} -czf - . | base64"), limit)?;
+        // By way of a file: of a pipe, only the last status is known.
+        self.run_well(&format!("tar -C {dir} -czf {dir}.tgz . 2>&1"), limit)?;
+        let text = self.run_well(&format!("base64 {dir}.tgz && rm {dir}.tgz"), limit)?;
         let digits: String = text.split_ascii_whitespace().collect();
         STANDARD.decode(digits).map_err(|error| {
             let (node, what) = (self.node.clone(), dir.to_owned());
             ConsoleError::Fetch { node, what, error }
         })
+    }
+
+    /// Types what ends a program that has the terminal.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn interrupt(&mut self) -> Result<(), ConsoleError> {
+        self.send(&[INTERRUPT])
     }
 
     fn send(&mut self, text: &[u8]) -> Result<(), ConsoleError> {
@@ -263,6 +287,13 @@ impl Console {
 
     fn io_error(&self, error: io::Error) -> ConsoleError {
         ConsoleError::Io { node: self.node.clone(), error }
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        // Whoever types there next wants to see it; a broken connection has nobody.
+        let _ = self.send(b"stty $SIAR_STTY 2>/dev/null; PS1=$SIAR_PS1; set -m\r");
     }
 }
 

@@ -2,14 +2,12 @@
 
 use std::collections::HashMap;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 use super::api::{Gns3Error, LinkEnd, NodeState, Project, Server};
 use super::project::{body, merge};
-use super::topology::{NodeFile, PlannedNode, Topology};
-
-/// A change that was made, in words.
-pub type Change = String;
+use super::topology::{NodeFile, PlannedNode, Port, Topology};
 
 /// The deployed lab.
 #[derive(Debug)]
@@ -23,7 +21,8 @@ pub struct Deployed {
 }
 
 /// Creates what is missing, changes what differs, and starts the nodes if `start`; tells of
-/// each change when it is made.
+/// each change when it is made. A node that runs is stopped before its files or properties
+/// are changed: it would not notice.
 ///
 /// # Errors
 /// The server refuses: what was changed before stays so, and the next time goes on from there.
@@ -32,153 +31,284 @@ pub fn deploy(
     name: &str,
     topology: &Topology,
     start: bool,
-    tell: &mut dyn FnMut(&Change),
+    tell: &mut dyn FnMut(&str),
 ) -> Result<Deployed, Gns3Error> {
     let mut changes = 0;
-    let mut changed = |change: Change| {
+    let mut count = |what: &str| {
         changes += 1;
-        tell(&change);
+        tell(what);
     };
     let project = match server.find_project(name)? {
         Some(project) => {
-            if project.status != "opened" {
+            if !project.is_open() {
                 server.open_project(&project)?;
-                changed(format!("opened project {name}"));
+                count(&format!("opened project {name}"));
             }
             project
         }
         None => {
             let project = server.create_project(name)?;
-            changed(format!("created project {name}"));
+            count(&format!("created project {name}"));
             project
         }
     };
-    let there = server.nodes(&project)?;
-    let mut nodes: HashMap<&str, NodeState> = HashMap::new();
-    for planned in &topology.nodes {
-        let node = match there.iter().find(|node| node.name == planned.name) {
-            Some(node) => node.clone(),
-            None => {
-                let node = create(server, &project, planned)?;
-                changed(format!("created {}", planned.name));
-                node
-            }
-        };
-        for file in &planned.files {
-            let there = server.read_file(&project, &node, &file.path)?;
-            if !is_as_planned(file, there.as_deref()) {
-                server.write_file(&project, &node, &file.path, &file.bytes)?;
-                changed(format!("uploaded {} to {}", file.path, planned.name));
-            }
-        }
-        let mut properties = planned.properties.clone();
-        merge(&mut properties, &planned.later_properties);
-        let differing = differing(&properties, &node.properties);
-        if differing.as_object().is_some_and(|differing| !differing.is_empty()) {
-            server.change_node(&project, &node, &json!({ "properties": differing }))?;
-            let names: Vec<&str> = differing
-                .as_object()
-                .into_iter()
-                .flat_map(|it| it.keys().map(String::as_str))
-                .collect();
-            changed(format!("set {} of {}", names.join(", "), planned.name));
-        }
-        nodes.insert(&planned.name, node);
-    }
-    let links = server.links(&project)?;
-    for [a, b] in &topology.links {
-        let end = |port: &super::topology::Port| {
-            let node_id = nodes.get(port.node.as_str()).map(|node| node.node_id.clone());
-            LinkEnd {
-                node_id: node_id.unwrap_or_default(),
-                adapter_number: 0,
-                port_number: port.number,
-            }
-        };
-        let mut ends = [end(a), end(b)];
-        let is_there = links.iter().any(|link| {
-            let mut there = link.nodes.clone();
-            there.sort();
-            let mut wanted = ends.clone();
-            wanted.sort();
-            there == wanted
-        });
-        if !is_there {
-            let what = format!("{} with port {} of {}", a.node, b.number, b.node);
-            ends.sort();
-            server.create_link(&project, &ends, &what)?;
-            changed(format!("linked {what}"));
-        }
-    }
-    let drawings = server.drawings(&project)?;
-    for note in &topology.notes {
-        if !drawings.contains(&note.svg) {
-            server.create_drawing(&project, &note.svg, note.position)?;
-            changed("put a note onto the canvas".to_owned());
-        }
-    }
+    let mut work = Work { server, project: &project, is_dry: false, tell: &mut count };
+    work.nodes(topology)?;
+    work.links(topology)?;
+    work.notes(topology)?;
     if start {
-        for planned in &topology.nodes {
-            if let Some(node) = nodes.get(planned.name.as_str())
-                && planned.has_console
-                && !node.is_started()
-            {
-                server.start_node(&project, node)?;
-                changed(format!("started {}", planned.name));
-            }
-        }
+        work.start(topology)?;
     }
     let nodes = server.nodes(&project)?;
     Ok(Deployed { project, nodes, changes })
 }
 
-/// What of a lab an open project has not got, in words.
+/// Tells what [`deploy`] would change in an open project, and changes nothing.
 ///
 /// # Errors
-/// The server refuses.
-pub fn undeployed(
+/// The server refuses, or there are nodes of another kind.
+pub fn differences(
     server: &Server,
     project: &Project,
     topology: &Topology,
 ) -> Result<Vec<String>, Gns3Error> {
-    let there = server.nodes(project)?;
-    let mut missing = Vec::new();
-    for planned in &topology.nodes {
-        let Some(node) = there.iter().find(|node| node.name == planned.name) else {
-            missing.push(format!("{} is not there", planned.name));
-            continue;
-        };
+    let mut found = Vec::new();
+    let mut tell = |what: &str| found.push(what.to_owned());
+    let mut work = Work { server, project, is_dry: true, tell: &mut tell };
+    work.nodes(topology)?;
+    work.links(topology)?;
+    work.notes(topology)?;
+    work.start(topology)?;
+    Ok(found)
+}
+
+struct Work<'a> {
+    server: &'a Server,
+    project: &'a Project,
+    /// Only tells.
+    is_dry: bool,
+    tell: &'a mut dyn FnMut(&str),
+}
+
+impl Work<'_> {
+    fn change(
+        &mut self,
+        what: &str,
+        act: impl FnOnce(&Server, &Project) -> Result<(), Gns3Error>,
+    ) -> Result<(), Gns3Error> {
+        if !self.is_dry {
+            act(self.server, self.project)?;
+        }
+        (self.tell)(what);
+        Ok(())
+    }
+
+    fn nodes(&mut self, topology: &Topology) -> Result<(), Gns3Error> {
+        for planned in &topology.nodes {
+            let found = self.find(&planned.name)?;
+            if let Some(node) = &found
+                && node.node_type != planned.node_type
+            {
+                return Err(Gns3Error::OtherKind {
+                    node: node.name.clone(),
+                    there: node.node_type.clone(),
+                    wanted: planned.node_type,
+                });
+            }
+            // GNS3 never gives a node another image.
+            let (found, outdated): (_, Option<NodeState>) = match found {
+                Some(node) if has_other_image(planned, &node) => (None, Some(node)),
+                found => (found, None),
+            };
+            if let Some(node) = outdated {
+                self.change(
+                    &format!("removed {}: it has another image", node.name),
+                    |server, project| server.delete_node(project, &node),
+                )?;
+            }
+            let mut node = match found {
+                Some(node) => node,
+                None => {
+                    self.create(planned)?;
+                    match self.find(&planned.name)? {
+                        Some(node) => node,
+                        // Its files and properties are not there either.
+                        None => continue,
+                    }
+                }
+            };
+            self.files(planned, &mut node)?;
+            self.properties(planned, &mut node)?;
+        }
+        Ok(())
+    }
+
+    fn find(&self, name: &str) -> Result<Option<NodeState>, Gns3Error> {
+        let nodes = self.server.nodes(self.project)?;
+        Ok(nodes.into_iter().find(|node| node.name == name))
+    }
+
+    /// A node that could not be made leaves its name taken until the project is opened anew.
+    fn create(&mut self, planned: &PlannedNode) -> Result<(), Gns3Error> {
+        let mut was_reopened = false;
+        self.change(&format!("created {}", planned.name), |server, project| {
+            match server.create_node(project, &body(planned)) {
+                Err(Gns3Error::Renamed { .. }) => {
+                    was_reopened = true;
+                    server.close_project(project)?;
+                    server.open_project(project)?;
+                    server.create_node(project, &body(planned))
+                }
+                other => other,
+            }
+            .map(drop)
+        })?;
+        if was_reopened {
+            (self.tell)(
+                "closed and opened the project, to get the name back; its nodes are stopped",
+            );
+        }
+        Ok(())
+    }
+
+    fn files(&mut self, planned: &PlannedNode, node: &mut NodeState) -> Result<(), Gns3Error> {
+        let mut differing = Vec::new();
         for file in &planned.files {
-            let there = server.read_file(project, node, &file.path)?;
+            let there = self.server.read_file(self.project, node, &file.path)?;
             if !is_as_planned(file, there.as_deref()) {
-                missing.push(format!("{} of {} is missing or another", file.path, planned.name));
+                differing.push(file);
             }
         }
-    }
-    let links = server.links(project)?.len();
-    if links < topology.links.len() {
-        missing.push(format!("{links} of {} links", topology.links.len()));
-    }
-    Ok(missing)
-}
-
-/// A node that could not be made leaves its name taken until the project is opened anew.
-fn create(
-    server: &Server,
-    project: &Project,
-    planned: &PlannedNode,
-) -> Result<NodeState, Gns3Error> {
-    match server.create_node(project, &body(planned)) {
-        Err(Gns3Error::Renamed { .. }) => {
-            server.close_project(project)?;
-            server.open_project(project)?;
-            server.create_node(project, &body(planned))
+        if !differing.is_empty() {
+            self.stop(node)?;
         }
-        other => other,
+        for file in differing {
+            let what = format!("uploaded {} to {}", file.path, node.name);
+            self.change(&what, |server, project| {
+                server.write_file(project, node, &file.path, &file.bytes)?;
+                // GNS3 3.0 answers well even where it could not write.
+                let there = server.read_file(project, node, &file.path)?;
+                if is_as_planned(file, there.as_deref()) {
+                    return Ok(());
+                }
+                Err(Gns3Error::NotWritten { file: file.path.clone(), node: node.name.clone() })
+            })?;
+        }
+        Ok(())
+    }
+
+    fn properties(&mut self, planned: &PlannedNode, node: &mut NodeState) -> Result<(), Gns3Error> {
+        let mut wanted = planned.properties.clone();
+        merge(&mut wanted, &planned.later_properties);
+        let differing = differing(&wanted, &node.properties);
+        if differing.is_empty() {
+            return Ok(());
+        }
+        self.stop(node)?;
+        let names = differing.keys().cloned().collect::<Vec<_>>().join(", ");
+        self.change(&format!("set {names} of {}", node.name), |server, project| {
+            let changed = server.change_node(project, node, &json!({ "properties": differing }))?;
+            let left = self::differing(&wanted, &changed.properties);
+            if left.is_empty() {
+                return Ok(());
+            }
+            let names = left.keys().cloned().collect::<Vec<_>>().join(", ");
+            Err(Gns3Error::NotTaken { node: node.name.clone(), names })
+        })
+    }
+
+    fn stop(&mut self, node: &mut NodeState) -> Result<(), Gns3Error> {
+        if !node.is_started() || node.console.is_none() {
+            return Ok(());
+        }
+        self.change(&format!("stopped {}", node.name), |server, project| {
+            server.stop_node(project, node)
+        })?;
+        if !self.is_dry
+            && let Some(stopped) = self.find(&node.name)?
+        {
+            if stopped.is_started() {
+                return Err(Gns3Error::NotStopped { node: node.name.clone() });
+            }
+            *node = stopped;
+        }
+        Ok(())
+    }
+
+    fn links(&mut self, topology: &Topology) -> Result<(), Gns3Error> {
+        let nodes: HashMap<String, String> = self
+            .server
+            .nodes(self.project)?
+            .into_iter()
+            .map(|node| (node.name, node.node_id))
+            .collect();
+        let mut links: Vec<Vec<LinkEnd>> =
+            self.server.links(self.project)?.into_iter().map(|link| link.nodes).collect();
+        links.iter_mut().for_each(|ends| ends.sort());
+        for [a, b] in &topology.links {
+            let end = |port: &Port| LinkEnd {
+                // In a dry run it may not be there.
+                node_id: nodes.get(&port.node).cloned().unwrap_or_default(),
+                adapter_number: 0,
+                port_number: port.number,
+            };
+            let mut ends = [end(a), end(b)];
+            ends.sort();
+            if !links.iter().any(|there| *there == ends) {
+                let what = format!("{} with port {} of {}", a.node, b.number, b.node);
+                self.change(&format!("linked {what}"), |server, project| {
+                    server.create_link(project, &ends, &what)
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn notes(&mut self, topology: &Topology) -> Result<(), Gns3Error> {
+        let drawings = self.server.drawings(self.project)?;
+        let space = Uuid::parse_str(&self.project.project_id).unwrap_or(Uuid::NAMESPACE_URL);
+        for (number, note) in (0..).zip(&topology.notes) {
+            if drawings.iter().any(|drawing| drawing.svg == note.svg) {
+                continue;
+            }
+            let id = Uuid::new_v5(&space, format!("note {number}").as_bytes()).to_string();
+            if drawings.iter().any(|drawing| drawing.drawing_id == id) {
+                self.change("changed a note on the canvas", |server, project| {
+                    server.change_drawing(project, &id, &note.svg)
+                })?;
+            } else {
+                self.change("put a note onto the canvas", |server, project| {
+                    server.create_drawing(project, &id, &note.svg, note.position)
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, topology: &Topology) -> Result<(), Gns3Error> {
+        for planned in topology.nodes.iter().filter(|planned| planned.has_console) {
+            let Some(node) = self.find(&planned.name)? else { continue };
+            if node.is_started() {
+                continue;
+            }
+            self.change(&format!("started {}", planned.name), |server, project| {
+                server.start_node(project, &node).inspect_err(|_| {
+                    // It counts as started even where it could not be joined to its links; the
+                    // first error is what matters.
+                    let _ = server.stop_node(project, &node);
+                })
+            })?;
+        }
+        Ok(())
     }
 }
 
-pub(super) fn is_as_planned(file: &NodeFile, there: Option<&[u8]>) -> bool {
+fn has_other_image(planned: &PlannedNode, node: &NodeState) -> bool {
+    let image = planned.properties.get("image");
+    image.is_some_and(|image| node.properties.get("image") != Some(image))
+}
+
+fn is_as_planned(file: &NodeFile, there: Option<&[u8]>) -> bool {
     match there {
         None => false,
         Some(there) if file.is_extended => {
@@ -191,25 +321,25 @@ pub(super) fn is_as_planned(file: &NodeFile, there: Option<&[u8]>) -> bool {
 }
 
 /// Of the wanted properties those that are otherwise.
-fn differing(wanted: &Value, there: &Value) -> Value {
+fn differing(wanted: &Value, there: &Value) -> Map<String, Value> {
     let wanted = wanted.as_object().into_iter().flatten();
-    let differing = wanted.filter(|(name, value)| !is_met(value, &there[name.as_str()]));
-    Value::Object(differing.map(|(name, value)| (name.clone(), value.clone())).collect())
+    let differing = wanted.filter(|(name, value)| !is_met(name, value, &there[name.as_str()]));
+    differing.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// Whether a property is as it should be: GNS3 adds defaults to objects, and the folder to the
-/// names of files.
+/// names of disk images.
 #[must_use]
-pub fn is_met(wanted: &Value, there: &Value) -> bool {
+pub fn is_met(name: &str, wanted: &Value, there: &Value) -> bool {
     match (wanted, there) {
         (Value::Object(wanted), Value::Object(there)) => wanted
             .iter()
-            .all(|(name, value)| there.get(name).is_some_and(|there| is_met(value, there))),
+            .all(|(name, value)| there.get(name).is_some_and(|there| is_met(name, value, there))),
         (Value::Array(wanted), Value::Array(there)) => {
             wanted.len() == there.len()
-                && wanted.iter().zip(there).all(|(wanted, there)| is_met(wanted, there))
+                && wanted.iter().zip(there).all(|(wanted, there)| is_met(name, wanted, there))
         }
-        (Value::String(wanted), Value::String(there)) => {
+        (Value::String(wanted), Value::String(there)) if name.ends_with("_image") => {
             there == wanted || there.strip_suffix(wanted).is_some_and(|dir| dir.ends_with('/'))
         }
         _ => wanted == there,

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{self, Read};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,8 +15,9 @@ use siar_core::event::{Event, EventKind, Style};
 use siar_core::urls::Task;
 
 use super::console::Console;
-use super::topology::{HOME, SETUP, alpines};
+use super::topology::{HOME, SETUP_IF_NEEDED, alpines};
 use crate::LabError;
+use crate::binaries::STYLES;
 use crate::manifest::{self, FileEntry, Manifest, NodeDir, NodeEntry, PORT, Role};
 use crate::network::{CLIENT, GATEWAY, Node, SERVERS};
 use crate::run::{StyleResult, compare_files, read_events, summarize};
@@ -23,17 +25,23 @@ use crate::run::{StyleResult, compare_files, read_events, summarize};
 /// A run's files are below this on a node.
 const DIR: &str = "/tmp/siar-run";
 const SHORT: Duration = Duration::from_secs(20);
+const MAX_UNPACKED: u64 = 4 << 30;
 const STYLE_LIMIT: Duration = Duration::from_secs(600);
 /// For all files of a node, over a console that may be a serial line.
 const FETCH_LIMIT: Duration = Duration::from_secs(600);
 
+/// Host and port of the consoles, as [`alpines`] orders the nodes.
+pub type Consoles = [(String, u16); 3];
+
 /// Where consoles are, and what is to be run there.
 #[derive(Debug, Clone)]
 pub struct ConsoleRun {
-    /// Host and port of the consoles, as [`alpines`] orders the nodes.
-    pub consoles: [(String, u16); 3],
+    /// The nodes' consoles.
+    pub consoles: Consoles,
     /// Where the programs are on the nodes.
     pub home: String,
+    /// Whether they come to the nodes on a medium, as to QEMU's.
+    pub has_medium: bool,
     /// The folder of a run's files on the nodes; each has its own below it.
     pub dir: String,
     /// On what this runs, for the report.
@@ -51,10 +59,11 @@ pub struct ConsoleRun {
 impl ConsoleRun {
     /// With the programs where [`deploy`](super::deploy) puts them.
     #[must_use]
-    pub fn new(consoles: [(String, u16); 3], machine: String, tasks: Vec<Task>) -> Self {
+    pub fn new(consoles: Consoles, machine: String, tasks: Vec<Task>) -> Self {
         Self {
             consoles,
             home: HOME.to_owned(),
+            has_medium: false,
             dir: DIR.to_owned(),
             machine,
             tasks,
@@ -76,25 +85,27 @@ impl ConsoleRun {
         let mut consoles = Vec::new();
         for (node, (host, port)) in alpines().iter().zip(&self.consoles) {
             let mut console = Console::open(node.name, host, *port)?;
-            // A virtual machine that was just started has its programs on the medium only.
-            console.run_well(&format!("[ -x {}/observe ] || {{ {SETUP}; }}", self.home), SHORT)?;
+            if self.has_medium {
+                console.run_well(SETUP_IF_NEEDED, SHORT)?;
+            }
             consoles.push(console);
         }
         let mut results = Vec::new();
         for &style in styles {
             println!("\n{}:~# {style}", CLIENT.name);
-            let result = self.run_style(style, &mut consoles, &mut manifest)?;
+            let result = self.run_style(style, &mut consoles, &mut manifest);
+            let result = result.inspect_err(|_| self.clean_up(&mut consoles))?;
             for fault in &result.faults {
                 eprintln!("error: {fault}");
             }
             manifest.styles.retain(|runs| runs.style != style);
             manifest.add(&result);
+            let position = |style| STYLES.iter().position(|other| *other == style);
+            manifest.styles.sort_by_key(|runs| position(runs.style));
+            // What is done stays, whatever becomes of the next.
+            manifest.write(&self.out)?;
             results.push(result);
         }
-        manifest
-            .styles
-            .sort_by_key(|runs| crate::binaries::STYLES.iter().position(|it| *it == runs.style));
-        manifest.write(&self.out)?;
         Ok((manifest, results))
     }
 
@@ -104,62 +115,110 @@ impl ConsoleRun {
         consoles: &mut [Console],
         manifest: &mut Manifest,
     ) -> Result<StyleResult, LabError> {
-        let home = &self.home;
-        let [client, servers @ ..] = consoles else {
-            return Err(LabError::UnknownNode(CLIENT.name.to_owned()));
-        };
+        let [client, servers @ ..] = consoles else { return Ok(StyleResult::nothing(style)) };
         for (server, node) in servers.iter_mut().zip(SERVERS) {
-            let dir = self.dir_of(node);
-            server.run_well(&format!("rm -rf {dir}; mkdir -p {dir}/files"), SHORT)?;
-            let events = format!("{dir}/server.events");
-            let listening = format!(
-                "({home}/observe server {dir} {home}/server --dir {dir}/files --events {events} \
-                 2>&1 | tee {dir}/server.log) & \
-                 for i in $(seq 50); do grep -qs listening {events} && break; sleep 0.2; done; \
-                 grep -q listening {events}"
-            );
-            server.run_well(&listening, SHORT)?;
+            self.start_server(server, node)?;
         }
-        let dir = self.dir_of(CLIENT);
-        client.run_well(&format!("rm -rf {dir}; mkdir -p {dir}/files"), SHORT)?;
-        client.put(&format!("{dir}/urls.toml"), url_list(&self.tasks).as_bytes())?;
-        let mut command = format!(
-            "{home}/observe client {dir} {home}/{style} --urls {dir}/urls.toml --servers {} \
+        let dir = self.begin(client, CLIENT)?;
+        client.put(&format!("{dir}/urls.toml"), url_list(&self.tasks)?.as_bytes())?;
+        client.put(&format!("{dir}/run.sh"), self.client_script(style, &dir).as_bytes())?;
+        let begin = Instant::now();
+        let run = format!("sh {dir}/run.sh");
+        let ended = client.run(&run, STYLE_LIMIT, |line| println!("{line}"))?;
+        let wall = begin.elapsed();
+        let mut faults = Vec::new();
+        for (server, node) in servers.iter_mut().zip(SERVERS) {
+            let stop = format!("kill $(cat {}/pid); wait $SIAR_SERVER", self.dir_of(node));
+            if let Err(error) = server.run(&stop, SHORT, |_| ()) {
+                faults.push(error.to_string());
+            }
+        }
+
+        self.unpack(client, CLIENT, style)?;
+        let client_dir = NodeDir::new(&self.out, style, CLIENT.name);
+        let log = client_dir.client_log();
+        fs::write(&log, &ended.output).map_err(LabError::file(&log))?;
+        let path = client_dir.client_events();
+        let events = if path.exists() { read_events(&path)? } else { Vec::new() };
+        if events.is_empty() {
+            faults.push(format!("{style} ended with {} before it told anything", ended.status));
+        }
+        manifest.files = files(&self.tasks, &events);
+        let mut result = summarize(style, ended.status == 0, &events, self.delay, wall);
+        result.files = manifest.files.len();
+        result.faults = faults;
+        let sources = sources(&client_dir.files(), &manifest.files)?;
+        let missing = manifest.files.iter().filter(|file| file.blake3.is_empty()).count();
+        if missing > 0 {
+            result.faults.push(format!("{missing} of {} files were not downloaded", result.files));
+        }
+        for (server, node) in servers.iter_mut().zip(SERVERS) {
+            self.unpack(server, node, style)?;
+            let dir = NodeDir::new(&self.out, style, node.name).files();
+            let wanted = sources.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
+            let faults = compare_files(&dir, wanted);
+            result.delivered.push((result.files - missing).saturating_sub(faults.len()));
+            result.faults.extend(faults.into_iter().map(|fault| format!("{}: {fault}", node.name)));
+        }
+        Ok(result)
+    }
+
+    /// An empty folder on a node, and nothing left of an earlier run.
+    fn begin(&self, console: &mut Console, node: Node) -> Result<String, LabError> {
+        let dir = self.dir_of(node);
+        let begin = format!(
+            "[ -f {dir}/pid ] && kill $(cat {dir}/pid) 2>/dev/null && sleep 1; \
+             rm -rf {dir} {dir}.tgz; mkdir -p {dir}/files"
+        );
+        console.run_well(&begin, SHORT)?;
+        Ok(dir)
+    }
+
+    fn start_server(&self, console: &mut Console, node: Node) -> Result<(), LabError> {
+        let (home, dir) = (&self.home, self.begin(console, node)?);
+        // Several servers may share a port, and all would answer.
+        let taken = format!("netstat -lun 2>/dev/null | grep -q ':{PORT} '");
+        if console.run(&taken, SHORT, |_| ())?.status == 0 {
+            let output = format!("something listens on UDP port {PORT} already: end it first");
+            return Err(LabError::ServerStart { node: node.name.to_owned(), output });
+        }
+        let script = format!(
+            "{home}/observe server {dir} {home}/server --dir {dir}/files \
+             --events {dir}/server.events 2>&1 | tee {dir}/server.log\n"
+        );
+        console.put(&format!("{dir}/run.sh"), script.as_bytes())?;
+        console.run(&format!("sh {dir}/run.sh & SIAR_SERVER=$!"), SHORT, |_| ())?;
+        let wait = format!(
+            "i=0; until grep -qs listening {dir}/server.events || [ $i = 50 ]; do \
+             i=$((i+1)); sleep 0.2; done; grep -qs listening {dir}/server.events"
+        );
+        if console.run(&wait, SHORT, |_| ())?.status == 0 {
+            return Ok(());
+        }
+        let output = console.run(&format!("cat {dir}/server.log"), SHORT, |_| ())?.output;
+        Err(LabError::ServerStart { node: node.name.to_owned(), output: output.trim().to_owned() })
+    }
+
+    fn client_script(&self, style: Style, dir: &str) -> String {
+        let home = &self.home;
+        let mut script = format!(
+            "exec {home}/observe client {dir} {home}/{style} --urls {dir}/urls.toml --servers {} \
              --delay {}ms --no-progress --dir {dir}/files --events {dir}/client.events",
             SERVERS.len(),
             self.delay.as_millis()
         );
         for argument in &self.arguments {
-            let _ = write!(command, " '{}'", argument.replace('\'', "'\\''"));
+            let _ = write!(script, " '{}'", argument.replace('\'', "'\\''"));
         }
-        let begin = Instant::now();
-        let ended = client.run(&command, STYLE_LIMIT, |line| println!("{line}"))?;
-        let wall = begin.elapsed();
-        for (server, node) in servers.iter_mut().zip(SERVERS) {
-            let stop = format!("kill $(cat {}/pid); wait", self.dir_of(node));
-            server.run(&stop, SHORT, |_| ())?;
-        }
+        script + " 2>&1\n"
+    }
 
-        let client_dir = NodeDir::new(&self.out, style, CLIENT.name);
-        self.unpack(client, CLIENT, style)?;
-        let log = client_dir.client_log();
-        fs::write(&log, &ended.output).map_err(LabError::file(&log))?;
-        let events = read_events(&client_dir.client_events())?;
-        manifest.files = files(&self.tasks, &events);
-        let mut result = summarize(style, ended.status == 0, &events, self.delay, wall);
-        let sources = sources(&client_dir.files(), &manifest.files)?;
-        result.files = manifest.files.len();
-        for (server, node) in servers.iter_mut().zip(SERVERS) {
-            self.unpack(server, node, style)?;
-            let dir = NodeDir::new(&self.out, style, node.name).files();
-            let wanted = sources.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
-            let mut faults = compare_files(&dir, wanted);
-            let missing = manifest.files.len() - sources.len();
-            result.delivered.push(sources.len() - faults.len().min(sources.len()));
-            faults.extend((missing > 0).then(|| format!("{missing} files were not downloaded")));
-            result.faults.extend(faults.into_iter().map(|fault| format!("{}: {fault}", node.name)));
+    /// Ends what a failed run has left running; that it failed is told already.
+    fn clean_up(&self, consoles: &mut [Console]) {
+        for (console, node) in consoles.iter_mut().zip(alpines()) {
+            let _ = console.interrupt();
+            let _ = console.run(&format!("kill $(cat {}/pid)", self.dir_of(node)), SHORT, |_| ());
         }
-        Ok(result)
     }
 
     fn dir_of(&self, node: Node) -> String {
@@ -174,9 +233,7 @@ impl ConsoleRun {
         }
         fs::create_dir_all(&dir).map_err(LabError::file(&dir))?;
         let packed = console.fetch_folder(&self.dir_of(node), FETCH_LIMIT)?;
-        let mut archive = tar::Archive::new(GzDecoder::new(packed.as_slice()));
-        archive.set_preserve_permissions(false);
-        archive.unpack(&dir).map_err(LabError::file(&dir))
+        unpack_files(&packed, &dir).map_err(LabError::file(&dir))
     }
 
     /// That of the folder, if it is of the same kind of run; else a new one.
@@ -215,10 +272,12 @@ impl ConsoleRun {
         match Manifest::read(&self.out).ok().filter(is_same) {
             Some(old) => Manifest { styles: old.styles, ..new },
             None => {
-                // The report of an earlier run is not this one's.
+                // What an earlier run has left is not this one's; most often there is nothing.
                 for name in [manifest::FILE_NAME, "report.pdf", "report.html"] {
-                    // Most often there is none.
                     let _ = fs::remove_file(self.out.join(name));
+                }
+                for style in STYLES {
+                    let _ = fs::remove_dir_all(self.out.join(style.name()));
                 }
                 new
             }
@@ -226,9 +285,28 @@ impl ConsoleRun {
     }
 }
 
-fn url_list(tasks: &[Task]) -> String {
-    let line = |task: &Task| format!("{:?} = {:?}\n", task.name, task.url);
-    tasks.iter().map(line).collect()
+/// Files and folders only: a node may be anybody's, and a link could lead anywhere.
+fn unpack_files(packed: &[u8], dir: &Path) -> io::Result<()> {
+    let mut archive = tar::Archive::new(GzDecoder::new(packed).take(MAX_UNPACKED));
+    archive.set_preserve_permissions(false);
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        let kind = entry.header().entry_type();
+        if !kind.is_file() && !kind.is_dir() {
+            let path = entry.path()?.display().to_string();
+            return Err(io::Error::other(format!("{path} is neither a file nor a folder")));
+        }
+        entry.unpack_in(dir)?;
+    }
+    // gzip's sum stands at its end.
+    io::copy(&mut archive.into_inner(), &mut io::sink()).map(drop)
+}
+
+fn url_list(tasks: &[Task]) -> Result<String, LabError> {
+    let table: toml::Table =
+        tasks.iter().map(|task| (task.name.clone(), task.url.clone().into())).collect();
+    let text = toml::to_string(&table).map_err(io::Error::other);
+    text.map_err(LabError::file(Path::new("urls.toml")))
 }
 
 /// What the client told of each task's file; of one that it could not download, no digest.

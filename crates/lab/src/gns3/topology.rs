@@ -25,6 +25,10 @@ pub const QEMU_IMAGE: &str = "alpine-virt-3.18.4.qcow2";
 /// Typed once on a QEMU node: it gives the node its address and its programs.
 pub const SETUP: &str = "mkdir -p /media/cdrom; mount -t vfat -o ro /dev/sr0 /media/cdrom; \
                          sh /media/cdrom/setup.sh";
+/// The same where it was not done, or with another medium: `setup.sh` copies the digest last.
+pub const SETUP_IF_NEEDED: &str = "mkdir -p /media/cdrom; umount /media/cdrom 2>/dev/null; \
+     mount -t vfat -o ro /dev/sr0 /media/cdrom && \
+     { cmp -s /media/cdrom/digest /siar/digest || sh /media/cdrom/setup.sh; }";
 const MEDIUM: &str = "siar.img";
 /// A CD-ROM's sectors.
 const SECTOR: u16 = 2048;
@@ -113,6 +117,12 @@ impl Topology {
     /// # Errors
     /// A program cannot be read.
     pub fn new(kind: Kind, image: &str, programs: &Binaries) -> Result<Self, LabError> {
+        // As GNS3 calls it.
+        let has_tag = image.rsplit('/').next().is_some_and(|name| name.contains(':'));
+        let image = match kind {
+            Kind::Docker if !has_tag => &format!("{image}:latest"),
+            _ => image,
+        };
         let mut nodes = Vec::new();
         let mut links = Vec::new();
         for (number, node) in (0..).zip(alpines()) {
@@ -241,19 +251,27 @@ fn qemu_node(
          # Gives this node its address, and the programs a place to run from.\n\
          set -e\n\
          here=$(dirname \"$0\")\n\
+         ifdown -a 2>/dev/null || true\n\
+         ip addr flush dev eth0\n\
          cp \"$here/interfaces\" /etc/network/interfaces\n\
          hostname {name}\n\
          mkdir -p {HOME}\n\
+         rm -f {HOME}/*\n\
          cp \"$here\"/bin/* {HOME}/\n\
          chmod 755 {HOME}/*\n\
-         ifdown -a 2>/dev/null || true\n\
-         ifup -a\n",
+         ifup -a\n\
+         cp \"$here/digest\" {HOME}/digest\n",
         name = node.name
     );
     let mut files = vec![
         ("setup.sh".to_owned(), setup.into_bytes()),
         ("interfaces".to_owned(), interfaces(node.address).into_bytes()),
     ];
+    let mut digest = blake3::Hasher::new();
+    for (_, bytes) in &programs {
+        digest.update(bytes);
+    }
+    files.push(("digest".to_owned(), digest.finalize().to_string().into_bytes()));
     files.extend(programs.into_iter().map(|(name, bytes)| (format!("bin/{name}"), bytes)));
     let medium = medium(&files).map_err(LabError::file(MEDIUM.as_ref()))?;
     Ok(PlannedNode {
@@ -263,7 +281,7 @@ fn qemu_node(
         symbol: ":/symbols/qemu_guest.svg",
         position: place(number),
         properties: json!({
-            "platform": "x86_64",
+            "platform": std::env::consts::ARCH,
             "hda_disk_image": image,
             "hda_disk_interface": "virtio",
             "ram": 256,
