@@ -1,4 +1,4 @@
-//! What reads bytes from outside, each as a function of bytes that panics if a promise breaks.
+//! What reads bytes from the network, from worker processes, and from URL lists, each as a function of bytes that panics if a promise breaks.
 //!
 //! `cargo +nightly fuzz run --features libfuzzer TARGET` looks for such bytes guided by
 //! coverage; on stable, `cargo test -p siar-fuzz` plays the corpus and random bytes.
@@ -9,6 +9,7 @@ mod choice;
 mod receiver;
 mod sender;
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -47,8 +48,10 @@ pub fn frame(bytes: &[u8]) {
 pub fn sealed(bytes: &[u8]) {
     static KEY: OnceLock<Key> = OnceLock::new();
     let key = KEY.get_or_init(|| {
-        let dir = tempfile::tempdir().unwrap();
-        Key::create(&dir.path().join("key")).unwrap()
+        // Always the same.
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        write!(file, "{}", "5a".repeat(32)).unwrap();
+        Key::load(file.path()).unwrap()
     });
     let mut opener = Opener::new(key);
     assert!(opener.open(bytes).is_err());
@@ -74,13 +77,17 @@ pub fn name(bytes: &[u8]) {
     }
 }
 
+/// Is told and does nothing.
+#[derive(Debug)]
+pub struct Ignore;
+
+impl Observer for Ignore {
+    fn event(&self, _: Event) {}
+    fn progress(&self, _: Progress) {}
+}
+
 /// What comes through the pipes of worker processes, from either end.
 pub fn messages(bytes: &[u8]) {
-    struct Ignore;
-    impl Observer for Ignore {
-        fn event(&self, _: Event) {}
-        fn progress(&self, _: Progress) {}
-    }
     let mut left = bytes;
     while let Ok(Some(_)) = follow(&mut left, &Ignore) {}
     let mut left = bytes;

@@ -1,6 +1,6 @@
 //! A receiving state machine under arbitrary datagrams.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,8 @@ use crate::choice::{datagram, host};
 const MAX_FILE: u64 = 1 << 20;
 const BLOCK_MEMORY: usize = 4000;
 
-/// Never panics, never sends more bytes to a host than it got from it, holds no more blocks
-/// than it may, and asks for a file to be published only once.
+/// Never panics, never sends more bytes to a host than it got from it, and asks for a file to
+/// be published only once, whenever its blocks are written.
 pub fn receiver(bytes: &[u8]) {
     // Bytes that are used up end the run.
     let _ = play(&mut Unstructured::new(bytes));
@@ -30,8 +30,14 @@ fn play(u: &mut Unstructured<'_>) -> Result<()> {
     });
     let mut balance: HashMap<SocketAddr, usize> = HashMap::new();
     let mut files: HashMap<TransferKey, Vec<u8>> = HashMap::new();
+    let mut unwritten = VecDeque::new();
     while !u.is_empty() {
-        match u.int_in_range(0..=9)? {
+        match u.int_in_range(0..=11)? {
+            2 | 3 => {
+                if let Some((key, bytes)) = unwritten.pop_front() {
+                    receiver.handle_block_written(key, bytes);
+                }
+            }
             0 => now += Duration::from_millis(u.int_in_range(0..=40_000)?),
             1 => receiver.handle_overflow(u.arbitrary()?),
             _ => {
@@ -61,7 +67,7 @@ fn play(u: &mut Unstructured<'_>) -> Result<()> {
                     if let Some(file) = files.get_mut(&key) {
                         file[offset..offset + len].copy_from_slice(&bytes[..len]);
                     }
-                    receiver.handle_block_written(key, bytes);
+                    unwritten.push_back((key, bytes));
                 }
                 ReceiverEvent::Complete { key } => {
                     let file = files.remove(&key).expect("only one end");

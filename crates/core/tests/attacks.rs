@@ -307,17 +307,111 @@ fn blocks_that_nobody_goes_on_with_do_not_keep_others_out() {
     accept_all(&mut receiver);
     let mut blocks = 0;
     for _round in 0..20 {
-        now += Duration::from_millis(100);
+        now += Duration::from_millis(95);
         // The same again is nothing to go on with.
         for transfer in 1..=200 {
             receiver.handle_datagram(now, address(2), &symbol(transfer, 0, 0)).unwrap();
         }
+        now += Duration::from_millis(5);
         for number in 0..PER_BLOCK {
             receiver.handle_datagram(now, address(1), &symbol(0, 0, number)).unwrap();
         }
         blocks += accept_all(&mut receiver);
     }
     assert_eq!(blocks, 1);
+}
+
+/// A sender that keeps to the window that it is told must get one.
+#[test]
+fn the_window_that_is_told_does_not_shrink_for_stale_blocks() {
+    const BLOCK: usize = 1600;
+    let mut now = Instant::now();
+    let mut receiver = Receiver::new(ReceiverConfig {
+        id: ReceiverId(1),
+        recv_buffer: 4 << 20,
+        block_memory: 100 * BLOCK,
+        silence: Duration::from_secs(30),
+    });
+    let frame = |transfer, body| Frame { transfer: TransferId(transfer), body }.to_datagram();
+    let announce = Announce {
+        size: 200 * BLOCK as u64,
+        symbol_size: 100,
+        block_symbols: PER_BLOCK,
+        code: 1,
+        blake3: [0; 32],
+        time_ms: 0,
+        name: "file",
+    };
+    for (host, transfer) in [(2, 1), (1, 0)] {
+        let datagram = frame(transfer, Body::Announce(announce));
+        receiver.handle_datagram(now, address(host), &datagram).unwrap();
+        let Some(ReceiverEvent::Announced { key, .. }) = receiver.poll_event() else { panic!() };
+        assert!(receiver.accept(key, &[]));
+        for block in (0..100).filter(|_| transfer == 1) {
+            let symbol = Symbol { block, symbol: 0, payload: &[7; 100] };
+            let datagram = frame(transfer, Body::Symbol(symbol));
+            receiver.handle_datagram(now, address(host), &datagram).unwrap();
+        }
+    }
+    let mut window = |now| {
+        while receiver.poll_transmit().is_some() {}
+        let poll = frame(0, Body::Poll(Poll { round: 1, horizon: 0, slot_micros: 0 }));
+        // What is told may be no longer than what was asked.
+        for _ in 0..4 {
+            let datagram = frame(0, Body::Announce(announce));
+            receiver.handle_datagram(now, address(1), &datagram).unwrap();
+        }
+        receiver.handle_datagram(now, address(1), &poll).unwrap();
+        let mut told = None;
+        while let Some((_, bytes)) = receiver.poll_transmit() {
+            if let Body::Status(status) = Frame::parse(&bytes).unwrap().body {
+                told = Some(status.window);
+            }
+        }
+        told.expect("an answer")
+    };
+    assert_eq!(window(now), 2);
+    now += Duration::from_secs(1);
+    assert!(window(now) > 2);
+}
+
+/// It is heard of, but too seldom to be waited for, and it answers no question.
+#[test]
+fn joining_again_and_again_is_no_progress() {
+    let file = file();
+    let mut now = Instant::now();
+    let mut sender = sender(now, &file);
+    let mut batch = TransmitBatch::default();
+    for tick in 0..6000 {
+        if tick % 15 == 0 {
+            sender.handle_datagram(now, address(7), &join(7));
+        }
+        now += Duration::from_millis(100);
+        sender.handle_timeout(now);
+        let mut source = file.as_slice();
+        while sender.poll_transmit(now, &mut source, 16, &mut batch).unwrap() {}
+        if sender.is_ended() {
+            assert!(sender.outcomes()[0].result.is_err());
+            return;
+        }
+    }
+    panic!("it goes on for ever");
+}
+
+/// Two fall silent in turn, and each is back before the other is given up.
+#[test]
+fn coming_back_again_and_again_is_no_progress() {
+    let seen = play(|at, poll| match poll {
+        None => vec![(address(7), join(7)), (address(8), join(8))],
+        Some(poll) => {
+            let who = 7 + at.as_secs() / 7 % 2;
+            let runs = vec![DeficitRun { first: 0, count: 1, deficit: 1 }];
+            let runs = if poll.horizon > 0 { runs } else { Vec::new() };
+            vec![(address(who), status(who, poll, poll.horizon, runs, ReceiverState::Receiving))]
+        }
+    });
+    assert!(seen.results.iter().all(Result::is_err), "{:?}", seen.results);
+    assert!(seen.took < Duration::from_secs(600), "{:?}", seen.took);
 }
 
 /// A new one joins whenever the one before is about to be given up.

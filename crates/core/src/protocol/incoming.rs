@@ -7,12 +7,16 @@ use super::block::{BlockLayout, MAX_REPAIR_SYMBOLS};
 use super::code::{CauchyCode, DecodeError, ErasureCode};
 use crate::wire::{DeficitRun, MAX_RUNS};
 
+/// A status speaks of so many blocks at most: a poll costs its sender nothing.
+const MAX_BLOCKS_TOLD: u32 = 1 << 16;
+
 /// The symbols of the blocks that are not whole yet.
 #[derive(Debug)]
 pub(super) struct Incoming {
     pub(super) layout: BlockLayout,
-    /// Symbols that each block lacks; zero once it was handed over.
-    missing: Vec<u16>,
+    /// Symbols of each block that are there; as many as it has once it was handed over. Zeros
+    /// cost nothing until they are changed, however many blocks are announced.
+    held: Vec<u16>,
     open: BTreeMap<u32, ReceivedBlock>,
     /// Below this block all are whole.
     first_incomplete: u32,
@@ -33,8 +37,13 @@ pub(super) enum Taken {
 
 impl Incoming {
     pub(super) fn new(layout: BlockLayout) -> Self {
-        let missing = (0..layout.block_count()).map(|block| layout.symbols_in(block)).collect();
-        Self { layout, missing, open: BTreeMap::new(), first_incomplete: 0 }
+        let held = vec![0; layout.block_count() as usize];
+        Self { layout, held, open: BTreeMap::new(), first_incomplete: 0 }
+    }
+
+    /// Symbols that a block of the file lacks.
+    fn missing(&self, block: u32) -> u16 {
+        self.layout.symbols_in(block) - self.held[block as usize]
     }
 
     pub(super) fn open_blocks(&self) -> usize {
@@ -68,8 +77,8 @@ impl Incoming {
         buffer: impl FnOnce(usize) -> Option<Vec<u8>>,
     ) -> Taken {
         let symbol_size = self.layout.symbol_size();
-        let Some(missing) = self.missing.get(block as usize) else { return Taken::Useless };
-        if payload.len() != symbol_size || *missing == 0 {
+        let is_of_file = block < self.layout.block_count();
+        if payload.len() != symbol_size || !is_of_file || self.missing(block) == 0 {
             return Taken::Useless;
         }
         let source_symbols = self.layout.symbols_in(block);
@@ -97,13 +106,12 @@ impl Incoming {
                 })
             }
         };
-        let missing = &mut self.missing[block as usize];
         if !received.insert(symbol, source_symbols, payload) {
             return Taken::Useless;
         }
         received.touched = now;
-        *missing -= 1;
-        if *missing > 0 {
+        self.held[block as usize] += 1;
+        if self.missing(block) > 0 {
             return Taken::Kept;
         }
         self.move_on();
@@ -113,15 +121,16 @@ impl Incoming {
     /// Marks blocks as whole that need not be received.
     pub(super) fn set_whole(&mut self, blocks: &[u32]) {
         for block in blocks {
-            if let Some(missing) = self.missing.get_mut(*block as usize) {
-                *missing = 0;
+            if let Some(held) = self.held.get_mut(*block as usize) {
+                *held = self.layout.symbols_in(*block);
             }
         }
         self.move_on();
     }
 
     fn move_on(&mut self) {
-        while self.missing.get(self.first_incomplete as usize) == Some(&0) {
+        let blocks = self.layout.block_count();
+        while self.first_incomplete < blocks && self.missing(self.first_incomplete) == 0 {
             self.first_incomplete += 1;
         }
     }
@@ -134,16 +143,17 @@ impl Incoming {
     /// Forgets the symbols of an unfinished block, for its memory.
     pub(super) fn discard(&mut self, block: u32) -> Option<Vec<u8>> {
         let discarded = self.open.remove(&block)?;
-        self.missing[block as usize] = self.layout.symbols_in(block);
+        self.held[block as usize] = 0;
         Some(discarded.bytes)
     }
 
     /// Runs of incomplete blocks below `horizon`, and the block up to which they speak.
     pub(super) fn deficits(&self, horizon: u32) -> (Vec<DeficitRun>, u32) {
-        let horizon = horizon.min(self.layout.block_count());
+        let told = self.first_incomplete.saturating_add(MAX_BLOCKS_TOLD);
+        let horizon = horizon.min(self.layout.block_count()).min(told);
         let mut runs: Vec<DeficitRun> = Vec::new();
         for block in self.first_incomplete..horizon {
-            let deficit = self.missing[block as usize];
+            let deficit = self.missing(block);
             if deficit == 0 {
                 continue;
             }
@@ -212,5 +222,18 @@ impl ReceivedBlock {
             CauchyCode.decode(source, self.symbol_size, &lost, &repairs)?;
         }
         Ok((self.bytes, self.len))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_speaks_of_a_bounded_part_of_a_huge_file() {
+        let incoming = Incoming::new(BlockLayout::new(1 << 33, 1024, 1).unwrap());
+        let (runs, covered) = incoming.deficits(u32::MAX);
+        assert_eq!(covered, MAX_BLOCKS_TOLD);
+        assert_eq!(runs, [DeficitRun { first: 0, count: MAX_BLOCKS_TOLD, deficit: 1 }]);
     }
 }

@@ -27,7 +27,8 @@ pub(super) struct Member {
     pub(super) in_pass: bool,
     pub(super) joined_at: Instant,
     pub(super) last_heard: Instant,
-    pub(super) last_progress: Instant,
+    /// For how long it was waited for, since it last gained anything; pauses do not make it less.
+    pub(super) idle: Duration,
     pub(super) status: Option<Status>,
     /// Symbols sent before it took part.
     pub(super) joined_sent: u64,
@@ -73,7 +74,7 @@ impl Member {
     fn take_status(&mut self, now: Instant, answer: Answer, window: u64) {
         let Answer { status, poll, lacking, file } = answer;
         if self.status.is_none() || lacking < self.least_lacking {
-            self.last_progress = now;
+            self.idle = Duration::ZERO;
         }
         self.least_lacking = self.least_lacking.min(lacking);
         let gained = file.saturating_sub(self.least_lacking);
@@ -85,7 +86,7 @@ impl Member {
         // Hashing a large file takes time and shows no progress. Who says once that he has all
         // is held to it.
         if status.state == ReceiverState::Verifying || lacking == 0 {
-            self.last_progress = now;
+            self.idle = Duration::ZERO;
             self.verifying_since.get_or_insert(now);
         }
         let (sent_before, received_before) = self.counted;
@@ -151,6 +152,7 @@ pub(super) struct Members {
     slowest: Option<Slowest>,
     window: Option<usize>,
     receiving: Option<usize>,
+    judged_at: Option<Instant>,
 }
 
 impl Members {
@@ -185,7 +187,6 @@ impl Members {
         member.last_heard = now;
         if member.standing == Standing::Silent {
             member.standing = Standing::Receiving;
-            member.last_progress = now;
             self.look_again();
         }
         true
@@ -229,8 +230,8 @@ impl Members {
     pub(super) fn start(&mut self, now: Instant) {
         for member in self.all.values_mut() {
             member.last_heard = now;
-            member.last_progress = now;
         }
+        self.judged_at = Some(now);
     }
 
     /// All take part in a new pass.
@@ -378,6 +379,7 @@ impl Members {
     /// Leaves behind who is late and gives up who is silent.
     pub(super) fn judge(&mut self, now: Instant, patience: Patience, horizon: u32) {
         self.look_again();
+        let passed = now.saturating_duration_since(self.judged_at.replace(now).unwrap_or(now));
         let mut latest: HashMap<SocketAddr, Instant> = HashMap::new();
         for member in self.all.values() {
             let joined = latest.entry(member.address).or_insert(member.joined_at);
@@ -385,21 +387,19 @@ impl Members {
         }
         for member in self.all.values_mut().filter(|member| member.is_receiving()) {
             let quiet = now.saturating_duration_since(member.last_heard);
-            if quiet >= patience.stall {
-                member.in_pass = false;
-            }
-            if !member.in_pass {
-                // Nobody repairs what it lacks until it has a pass.
-                member.last_progress = now;
-            }
+            let is_late = quiet >= patience.stall;
             let is_replaced = latest.get(&member.address) > Some(&member.last_heard);
-            if quiet >= patience.silence || quiet >= patience.stall && is_replaced {
+            if quiet >= patience.silence || is_late && is_replaced {
                 member.standing = Standing::Silent;
-            } else if !member.is_expected_to_advance(horizon) {
-                // It waits for others.
-                member.last_progress = now;
-            } else if now.saturating_duration_since(member.last_progress) >= patience.idle {
-                member.standing = Standing::Failed("made no progress".to_owned());
+            } else if member.in_pass && member.is_expected_to_advance(horizon) {
+                // Out of the pass nobody repairs what it lacks; else it may wait for others.
+                member.idle += passed;
+                if member.idle >= patience.idle {
+                    member.standing = Standing::Failed("made no progress".to_owned());
+                }
+            }
+            if is_late {
+                member.in_pass = false;
             }
             let verifying =
                 member.verifying_since.map(|since| now.saturating_duration_since(since));

@@ -3,9 +3,9 @@
 //! [`Sender`] carries one file to any number of receivers; [`Receiver`] takes any number of
 //! files from any number of senders. Both have the same shape, and are driven in this order:
 //!
-//! 1. `handle_datagram(now, from, bytes)` for all that came in, `handle_timeout(now)` when
+//! 1. `handle_datagram(now, from, bytes)` for what came in, `handle_timeout(now)` when
 //!    `poll_timeout()` has passed;
-//! 2. `poll_event()` until `None`, and do what the events ask for;
+//! 2. after each of these, `poll_event()` until `None`, and do what the events ask for;
 //! 3. `poll_transmit(now, …)` until it has nothing, and send what it gives;
 //! 4. wait for a datagram or for `poll_timeout()`.
 //!

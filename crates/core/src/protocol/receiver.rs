@@ -27,11 +27,13 @@ const MAX_SYMBOL_SIZE: usize = 8960;
 const MAX_TRANSFERS: usize = 4096;
 /// A transfer that brings nothing useful for so long makes room for others.
 const USELESS_AFTER: Duration = Duration::from_secs(10);
-/// A block that got no symbol for this long makes room for others: to a receiver that is not
+/// A block that got no useful symbol for this long makes room for others: to a receiver that is not
 /// waited for, the sender may never send the rest before it has memory for other blocks.
 const STALE: Duration = Duration::from_millis(500);
-/// All blocks are looked through for stale ones at most this often.
+/// All blocks are looked through for stale ones at most this often, and less often the more
+/// there are.
 const DISCARD_INTERVAL: Duration = Duration::from_millis(1);
+const DISCARD_COST: Duration = Duration::from_micros(1);
 /// So many blocks a transfer may always have open: its sender must be able to go on.
 const MIN_WINDOW: usize = 2;
 /// One who answers polls need not answer every announcement as well; but a lost Join would
@@ -102,6 +104,14 @@ pub enum ReceiverEvent {
         /// What the sender said.
         reason: Option<EndReason>,
     },
+}
+
+/// Whose stale blocks may go.
+#[derive(Debug, Clone, Copy)]
+enum Whose {
+    Any,
+    /// Not those of the transfer that needs room.
+    Others,
 }
 
 /// The receiving state machine; see the [module](super) for how it is driven.
@@ -294,7 +304,7 @@ impl Receiver {
         let Some(transfer) = self.transfers.get_mut(key) else { return };
         transfer.received += 1;
         let mut taken = self.take_symbol(now, key, symbol);
-        if matches!(taken, Taken::NoRoom) && self.discard_stale_blocks(now, key) {
+        if matches!(taken, Taken::NoRoom) && self.discard_stale_blocks(now, key, Whose::Any) {
             taken = self.take_symbol(now, key, symbol);
         }
         let Some(transfer) = self.transfers.get_mut(key) else { return };
@@ -314,15 +324,12 @@ impl Receiver {
     }
 
     fn take_symbol(&mut self, now: Instant, key: TransferKey, symbol: &Symbol<'_>) -> Taken {
-        let Some(transfer) = self.transfers.get_mut(key) else { return Taken::Useless };
-        let unwritten = transfer.unwritten;
-        let Some(incoming) = transfer.incoming_mut() else { return Taken::Useless };
+        let limit = self.memory_for(key).1;
+        let Some(incoming) = self.transfers.get_mut(key).and_then(Transfer::incoming_mut) else {
+            return Taken::Useless;
+        };
         let (used, spare) = (&mut self.memory_used, &mut self.spare);
-        let limit = self.config.block_memory;
-        let promised = incoming.open_blocks() + unwritten < MIN_WINDOW;
         incoming.take(now, symbol.block, symbol.symbol, symbol.payload, |len| {
-            // A few blocks each are promised, but not to however many transfers there are.
-            let limit = if promised { limit + limit / 2 } else { limit };
             (*used + len <= limit).then(|| {
                 *used += len;
                 spare.pop().unwrap_or_default()
@@ -330,28 +337,51 @@ impl Receiver {
         })
     }
 
-    /// Gives up stale blocks, of whichever transfer, those first that have waited longest,
-    /// until there is room for a block of `key`'s. `false` if none is stale.
-    fn discard_stale_blocks(&mut self, now: Instant, key: TransferKey) -> bool {
+    /// Whether a transfer's next block is promised, and how much may be used with it: a few
+    /// blocks each are promised, but not to however many transfers there are.
+    fn memory_for(&self, key: TransferKey) -> (bool, usize) {
+        let limit = self.config.block_memory;
+        let is_promised = self.transfers.get(key).is_some_and(|transfer| {
+            let State::Receiving(incoming) = transfer.state() else { return false };
+            incoming.open_blocks() + transfer.unwritten < MIN_WINDOW
+        });
+        (is_promised, if is_promised { limit + limit / 2 } else { limit })
+    }
+
+    /// Gives up stale blocks, those first that have waited longest, until an eighth of what a
+    /// block of `key`'s may be among is free; the latest few of other transfers only for one
+    /// that is promised. `false` if none is stale.
+    fn discard_stale_blocks(&mut self, now: Instant, key: TransferKey, whose: Whose) -> bool {
         if self.next_discard.is_some_and(|next| now < next) {
             return false;
         }
-        let Some(State::Receiving(incoming)) = self.transfers.get(key).map(Transfer::state) else {
-            return false;
+        let (is_promised, limit) = match whose {
+            Whose::Any => self.memory_for(key),
+            Whose::Others => (false, self.config.block_memory),
         };
-        let most = self.config.block_memory.saturating_sub(incoming.largest_block());
         let mut waiting: Vec<(Instant, u32, TransferKey)> = Vec::new();
-        for (key, transfer) in self.transfers.iter() {
-            if let State::Receiving(incoming) = transfer.state() {
-                waiting.extend(incoming.touched().map(|(touched, block)| (touched, block, key)));
+        let mut looked_at = 0;
+        for (other, transfer) in self.transfers.iter() {
+            let State::Receiving(incoming) = transfer.state() else { continue };
+            if other == key && matches!(whose, Whose::Others) {
+                continue;
+            }
+            let begin = waiting.len();
+            waiting.extend(incoming.touched().map(|(touched, block)| (touched, block, other)));
+            looked_at += waiting.len() - begin;
+            if other != key && !is_promised {
+                waiting[begin..].sort_unstable();
+                let kept = MIN_WINDOW.min(waiting.len() - begin);
+                waiting.truncate(waiting.len() - kept);
             }
         }
         waiting.sort_unstable();
         let oldest = waiting.first().map_or(now, |(touched, ..)| *touched);
-        self.next_discard = Some((oldest + STALE).max(now + DISCARD_INTERVAL));
+        let pause = DISCARD_INTERVAL + DISCARD_COST * u32::try_from(looked_at).unwrap_or(u32::MAX);
+        self.next_discard = Some((oldest + STALE).max(now + pause));
         waiting.retain(|(touched, ..)| now.saturating_duration_since(*touched) >= STALE);
         for (_, block, key) in &waiting {
-            if self.memory_used <= most {
+            if self.memory_used <= limit - limit / 8 {
                 break;
             }
             let incoming = self.transfers.get_mut(*key).and_then(Transfer::incoming_mut);
@@ -509,6 +539,10 @@ impl Receiver {
         let Some(transfer) = self.transfers.get_mut(key) else { return };
         if let Some((_, question)) = transfer.status_due.take_if(|(due, _)| *due <= now) {
             transfer.is_known = true;
+            // A sender that keeps to the window that it is told would never ask for more.
+            if self.memory_used > self.config.block_memory / 2 {
+                self.discard_stale_blocks(now, key, Whose::Others);
+            }
             self.reply(key, Some(question));
         }
     }

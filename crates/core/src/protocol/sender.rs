@@ -294,7 +294,7 @@ impl Sender {
                 in_pass: on_time,
                 joined_at: now,
                 last_heard: now,
-                last_progress: now,
+                idle: Duration::ZERO,
                 status: None,
                 joined_sent: self.outgoing.sent(),
                 least_lacking: self.config.layout.source_symbols(),

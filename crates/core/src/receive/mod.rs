@@ -14,7 +14,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::broadcast::unix_time_ms;
 use crate::event::{Event, EventKind, Observer};
-use crate::net::{Interface, NetError, ReceiveSocket};
+use crate::net::{Interface, NetError, RECEIVE_BUFFER, ReceiveSocket};
 use crate::protocol::{AnnouncedFile, Receiver, ReceiverConfig, ReceiverEvent, TransferKey};
 use crate::seal::{Key, KeyError, OpenError, SEALED_MAGIC, Sealing};
 use crate::store::{IncomingFile, Naming, StoreError, remove_abandoned_files, temporary_file};
@@ -222,6 +222,11 @@ pub fn receive(
         .map_err(|error| ReceiveError::Dir { dir: config.dir.clone(), error })?;
     let mut socket = ReceiveSocket::bind(config.bind, &config.groups, config.interface.as_ref())?;
     socket.set_recv_buffer(config.recv_buffer).map_err(NetError::from)?;
+    // The kernel tells twice what it gives.
+    let given = socket.recv_buffer().map_err(NetError::from)? / 2;
+    if config.recv_buffer != RECEIVE_BUFFER && (given as usize) < config.recv_buffer {
+        log::warn!("receive buffer of {given} bytes only: net.core.rmem_max allows no more");
+    }
     let stopped = stop_flag(&socket).map_err(NetError::from)?;
     let naming = match config.names {
         NamingChoice::Original => Naming::original(),
@@ -294,6 +299,8 @@ impl Server<'_> {
                 let now = Instant::now();
                 for datagram in datagrams.iter() {
                     self.handle_datagram(now, datagrams.from, datagram);
+                    // At once: the next one may concern the same transfer.
+                    self.handle_events();
                 }
             })?;
             let now = Instant::now();
@@ -572,7 +579,7 @@ impl Server<'_> {
         }
     }
 
-    /// In one batch of datagrams a transfer may be announced, forgotten and announced again.
+    /// One that is not offered any more needs nothing.
     fn accept(&mut self, key: TransferKey, whole: &[u32]) {
         if !self.machine.accept(key, whole)
             && let Some(found) = self.transfers.remove(&key).and_then(|transfer| transfer.found)

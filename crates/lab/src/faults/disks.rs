@@ -65,6 +65,9 @@ pub(super) fn filled_in_mid_transfer(stage: &Stage) -> CaseResult {
     let ended = stage.client("mt", "again", &["--servers", "2", &small.url(0)])?.wait()?;
     ended.expect(0, &[])?;
     let again = delivered(&second, &small.samples)?;
+    if let Some(fault) = compare(&first.files(), &small.samples).first() {
+        return Err(format!("{}: {fault}", first.node.name).into());
+    }
     let what = format!("refused after {} of 32 MiB and named; nothing half is left", {
         let broken = 48 * MIB as u64 - free;
         broken / MIB as u64
