@@ -225,10 +225,10 @@ fn status(options: &ServerOptions, lab: &LabOptions) -> Result<ExitCode, LabErro
     };
     let nodes = server.nodes(&project)?;
     for node in &nodes {
-        let console =
-            node.console.filter(|_| node.node_type != "nat").map_or_else(String::new, |port| {
-                format!(", console: telnet {} {port}", host(&server, node))
-            });
+        let is_ours = alpines().iter().any(|planned| planned.name == node.name);
+        let console = node.console.filter(|_| is_ours).map_or_else(String::new, |port| {
+            format!(", console: telnet {} {port}", host(&server, node))
+        });
         println!("{:<9} {}{console}", node.name, node.status.as_deref().unwrap_or("unknown"));
     }
     let differences = differences(&server, &project, &topology)?;

@@ -116,21 +116,16 @@ impl Work<'_> {
                 });
             }
             // GNS3 never gives a node another image.
-            let (found, outdated): (_, Option<NodeState>) = match found {
-                Some(node) if has_other_image(planned, &node) => (None, Some(node)),
-                found => (found, None),
-            };
+            let outdated = found.as_ref().filter(|node| has_other_image(planned, node));
             if let Some(node) = outdated {
-                self.change(
-                    &format!("removed {}: it has another image", node.name),
-                    |server, project| server.delete_node(project, &node),
-                )?;
+                let what = format!("removed {}: it has another image", node.name);
+                self.change(&what, |server, project| server.delete_node(project, node))?;
             }
             let mut node = match found {
-                Some(node) => node,
-                None => {
+                Some(ref node) if !has_other_image(planned, node) => node.clone(),
+                _ => {
                     self.create(planned)?;
-                    match self.find(&planned.name)? {
+                    match self.find(&planned.name)?.filter(|_| !self.is_dry) {
                         Some(node) => node,
                         // Its files and properties are not there either.
                         None => continue,
