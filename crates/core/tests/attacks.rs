@@ -39,6 +39,15 @@ fn sender(now: Instant, file: &[u8]) -> Sender {
     Sender::new(now, config)
 }
 
+fn receiver(block_memory: usize) -> Receiver {
+    Receiver::new(ReceiverConfig {
+        id: ReceiverId(1),
+        recv_buffer: 4 << 20,
+        block_memory,
+        silence: Duration::from_secs(30),
+    })
+}
+
 fn address(attacker: u64) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, (attacker % 250) as u8], 5005))
 }
@@ -209,12 +218,7 @@ fn verifying_has_an_end() {
 #[test]
 fn announcements_do_not_end_a_transfer_in_progress() {
     let now = Instant::now();
-    let mut receiver = Receiver::new(ReceiverConfig {
-        id: ReceiverId(1),
-        recv_buffer: 4 << 20,
-        block_memory: 1 << 20,
-        silence: Duration::from_secs(30),
-    });
+    let mut receiver = receiver(1 << 20);
     let announce = |transfer: u64, size: u64, symbol_size: u16, block_symbols: u16| {
         let body = Body::Announce(Announce {
             size,
@@ -265,12 +269,7 @@ fn announcements_do_not_end_a_transfer_in_progress() {
 fn blocks_that_nobody_goes_on_with_do_not_keep_others_out() {
     const BLOCK: usize = 1600;
     let mut now = Instant::now();
-    let mut receiver = Receiver::new(ReceiverConfig {
-        id: ReceiverId(1),
-        recv_buffer: 4 << 20,
-        block_memory: 100 * BLOCK,
-        silence: Duration::from_secs(30),
-    });
+    let mut receiver = receiver(100 * BLOCK);
     let announce = |transfer: u64| {
         let body = Body::Announce(Announce {
             size: 100 * BLOCK as u64,
@@ -326,12 +325,7 @@ fn blocks_that_nobody_goes_on_with_do_not_keep_others_out() {
 fn the_window_that_is_told_does_not_shrink_for_stale_blocks() {
     const BLOCK: usize = 1600;
     let mut now = Instant::now();
-    let mut receiver = Receiver::new(ReceiverConfig {
-        id: ReceiverId(1),
-        recv_buffer: 4 << 20,
-        block_memory: 100 * BLOCK,
-        silence: Duration::from_secs(30),
-    });
+    let mut receiver = receiver(100 * BLOCK);
     let frame = |transfer, body| Frame { transfer: TransferId(transfer), body }.to_datagram();
     let announce = Announce {
         size: 200 * BLOCK as u64,
