@@ -10,7 +10,8 @@ use std::thread;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::geteuid;
 
-use crate::gns3::api::{Gns3Error, Server};
+use crate::gns3::api::Server;
+use crate::gns3::error::Gns3Error;
 
 /// How a thing is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,8 +10,9 @@ use lab::LabError;
 use lab::binaries::{Binaries, STYLES};
 use lab::dist::NodeTarget;
 use lab::doctor::{Health, examine};
-use lab::gns3::api::{Gns3Error, NodeState, Server};
+use lab::gns3::api::{NodeState, Server};
 use lab::gns3::deploy::{deploy, differences};
+use lab::gns3::error::Gns3Error;
 use lab::gns3::project::export;
 use lab::gns3::run::{ConsoleRun, Consoles};
 use lab::gns3::topology::{

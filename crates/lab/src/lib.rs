@@ -104,7 +104,7 @@ pub enum LabError {
     },
     /// A GNS3 server does not do what is asked of it.
     #[error(transparent)]
-    Gns3(#[from] gns3::api::Gns3Error),
+    Gns3(#[from] gns3::error::Gns3Error),
     /// A node's console cannot be used.
     #[error(transparent)]
     Console(#[from] gns3::console::ConsoleError),

@@ -1,5 +1,7 @@
 //! The server's job: datagrams to verified files.
 
+mod freshness;
+mod patience;
 mod writers;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -12,13 +14,14 @@ use std::time::{Duration, Instant};
 use crossbeam::channel;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::broadcast::unix_time_ms;
 use crate::event::{Event, EventKind, Observer};
 use crate::net::{Interface, NetError, RECEIVE_BUFFER, ReceiveSocket};
 use crate::protocol::{AnnouncedFile, Receiver, ReceiverConfig, ReceiverEvent, TransferKey};
 use crate::seal::{Key, KeyError, OpenError, SEALED_MAGIC, Sealing};
 use crate::store::{IncomingFile, Naming, StoreError, remove_abandoned_files, temporary_file};
-use crate::wire::{ParseError, ReceiverId, RefuseReason, TransferId};
+use crate::wire::{ParseError, ReceiverId, RefuseReason};
+use freshness::Freshness;
+use patience::Patience;
 use writers::{StoreJob, StoreResult, Writers};
 
 /// Most bytes of unfinished blocks, over all transfers.
@@ -38,12 +41,6 @@ const SPARE_FILES: usize = 64;
 const LEAST_CHARGE: u64 = 4096;
 const TOO_MANY: &str = "one of more useless announcements than can be told of";
 const NO_KEY: &str = "sealed, and this server has no --key-file";
-/// How far sender and receiver may differ in time. Less than a transfer is remembered for, so
-/// that a replay meets either this or that.
-const MAX_AGE: Duration = Duration::from_secs(20);
-/// Longer than an announcement can be taken for fresh, by clocks that differ as far as they may.
-const REMEMBERED: Duration = Duration::from_secs(60);
-const MAX_SEEN: usize = 4096;
 const MAX_STRANGERS: usize = 1024;
 const STOPPING: &str = "the server is stopping";
 /// After the last file, senders may ask again for this long.
@@ -123,37 +120,6 @@ struct Transfer {
     is_open: bool,
 }
 
-/// How much is told of announcements that bring nothing: else a flood of them would fill the
-/// disk with messages.
-struct Patience {
-    left: f64,
-    since: Instant,
-}
-
-impl Patience {
-    const MOST: f64 = 2000.0;
-    const PER_SECOND: f64 = 100.0;
-
-    fn new() -> Self {
-        Self { left: Self::MOST, since: Instant::now() }
-    }
-
-    fn take(&mut self, now: Instant) -> bool {
-        let gained = now.saturating_duration_since(self.since).as_secs_f64() * Self::PER_SECOND;
-        (self.left, self.since) = ((self.left + gained).min(Self::MOST), now);
-        let is_enough = self.left >= 1.0;
-        self.left -= f64::from(u8::from(is_enough));
-        is_enough
-    }
-}
-
-/// A sealed transfer, for recognising its replay.
-struct Seen {
-    from: SocketAddr,
-    at: Instant,
-    is_received: bool,
-}
-
 /// Raises this process's limit of open files as far as it may; gives what it is then.
 fn allow_many_files() -> usize {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -192,8 +158,8 @@ struct Server<'a> {
     /// Senders with another key that were told of.
     strangers: HashSet<IpAddr>,
     patience: Patience,
-    /// With a key: transfers of the last minute or so.
-    seen: HashMap<TransferId, Seen>,
+    /// Asked with a key only.
+    freshness: Freshness,
     writers: Writers,
     transfers: HashMap<TransferKey, Transfer>,
     /// Bytes published or promised to transfers under way.
@@ -240,7 +206,7 @@ pub fn receive(
         sealing: key.as_ref().map(Sealing::new),
         strangers: HashSet::new(),
         patience: Patience::new(),
-        seen: HashMap::new(),
+        freshness: Freshness::default(),
         machine: Receiver::new(ReceiverConfig {
             id: ReceiverId(rand::random()),
             recv_buffer: socket.recv_buffer().map_err(NetError::from)?,
@@ -450,42 +416,6 @@ impl Server<'_> {
         self.writers.submit_raw(from, bytes.to_vec());
     }
 
-    /// With a key, what was recorded and is sent again is refused: it is old, or comes from
-    /// elsewhere, or is of a file that was received already.
-    fn check_fresh(
-        &mut self,
-        now: Instant,
-        (from, transfer): TransferKey,
-        announced: &AnnouncedFile,
-    ) -> Result<(), String> {
-        if self.sealing.is_none() {
-            return Ok(());
-        }
-        let difference = unix_time_ms().abs_diff(announced.announced_ms);
-        if u128::from(difference) > MAX_AGE.as_millis() {
-            let seconds = difference / 1000;
-            return Err(format!(
-                "sent at a time {seconds} s from here: a replay, or a wrong clock"
-            ));
-        }
-        if self.seen.len() >= MAX_SEEN {
-            let transfers = &self.transfers;
-            self.seen.retain(|id, seen| {
-                now.saturating_duration_since(seen.at) < REMEMBERED
-                    || transfers.contains_key(&(seen.from, *id))
-            });
-        }
-        match self.seen.get(&transfer) {
-            Some(seen) if seen.from != from || seen.is_received => {
-                Err(format!("transfer {transfer} was sent by {} before: a replay", seen.from))
-            }
-            _ => {
-                self.seen.insert(transfer, Seen { from, at: now, is_received: false });
-                Ok(())
-            }
-        }
-    }
-
     fn check_size(&self, size: u64) -> Result<(), (RefuseReason, String)> {
         let (max_file, quota) = (self.config.max_file, self.config.quota);
         if self.stopping {
@@ -533,7 +463,12 @@ impl Server<'_> {
     fn handle_announced(&mut self, key: TransferKey, file: AnnouncedFile) {
         let started = Instant::now();
         let announced = file.clone();
-        if let Err(text) = self.check_fresh(started, key, &file) {
+        let is_under_way = |key: &TransferKey| self.transfers.contains_key(key);
+        let checked = match self.sealing {
+            Some(_) => self.freshness.check(started, key, file.announced_ms, is_under_way),
+            None => Ok(()),
+        };
+        if let Err(text) = checked {
             // An answer would bind a sender whose announcement somebody else repeats.
             self.machine.ignore(key);
             if self.patience.take(started) {
@@ -636,9 +571,7 @@ impl Server<'_> {
             StoreResult::Published { key, result: Err(error) } => self.store_failed(key, &error),
             StoreResult::Published { key, result: Ok(published) } => {
                 let Some(transfer) = self.transfers.remove(&key) else { return };
-                if let Some(seen) = self.seen.get_mut(&key.1) {
-                    (seen.is_received, seen.at) = (true, Instant::now());
-                }
+                self.freshness.note_received(key.1, Instant::now());
                 self.machine.handle_published(key, &published.digest);
                 self.open_files -= 1;
                 self.summary.files += 1;

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::api::{Gns3Error, LinkEnd, NodeState, Project, Server};
+use super::api::{LinkEnd, NodeState, Project, Server};
+use super::error::Gns3Error;
 use super::project::{body, merge};
 use super::topology::{NodeFile, PlannedNode, Port, Topology};
 
