@@ -78,7 +78,7 @@ pub enum FetchError {
 
 /// Names a PEM file of the certificates to trust instead of those compiled in, as for OpenSSL
 /// and curl.
-const CERTIFICATES_VARIABLE: &str = "SSL_CERT_FILE";
+pub const CERTIFICATES_VARIABLE: &str = "SSL_CERT_FILE";
 
 /// One for all tasks of a process.
 static AGENT: LazyLock<Result<ureq::Agent, String>> = LazyLock::new(|| {

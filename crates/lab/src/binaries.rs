@@ -76,9 +76,7 @@ impl Binaries {
 
     fn at(dir: PathBuf) -> Result<Self, LabError> {
         let binaries = Self { dir };
-        for path in
-            STYLES.map(|style| binaries.client(style)).into_iter().chain([binaries.server()])
-        {
+        for path in binaries.programs() {
             path.metadata().map_err(LabError::file(&path))?;
         }
         Ok(binaries)
@@ -100,6 +98,11 @@ impl Binaries {
     #[must_use]
     pub fn client(&self, style: Style) -> PathBuf {
         self.dir.join(style.to_string())
+    }
+
+    /// The clients and the server.
+    pub fn programs(&self) -> impl Iterator<Item = PathBuf> {
+        STYLES.into_iter().map(|style| self.client(style)).chain([self.server()])
     }
 
     /// What records a run where the lab cannot look by itself.

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::LabError;
 use crate::bench::summary::Spread;
-use crate::binaries::{Binaries, STYLES};
+use crate::binaries::Binaries;
 
 /// One binary a node: it has to be small.
 pub const MAX_LEN: u64 = 5_000_000;
@@ -158,9 +158,8 @@ pub fn distribute(
     let name = format!("{PREFIX}{}", target.arch);
     let dir = to.join(&name);
     fs::create_dir_all(&dir).map_err(LabError::file(&dir))?;
-    let sources = STYLES.map(|style| binaries.client(style)).into_iter().chain([binaries.server()]);
     let mut programs = Vec::new();
-    for source in sources {
+    for source in binaries.programs() {
         let bytes = read_static(&source)?;
         let len = bytes.len() as u64;
         if len > MAX_LEN {

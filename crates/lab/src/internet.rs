@@ -19,8 +19,6 @@ use crate::network::{GATEWAY, Network};
 
 /// The gateway's name, of a domain that is nobody's (RFC 6761, section 6.2).
 pub const NAME: &str = "files.siar.test";
-/// The usual variable for the certificates to trust; see curl(1).
-pub const CERTIFICATES_VARIABLE: &str = "SSL_CERT_FILE";
 
 const HTTPS_PORT: u16 = 443;
 const DNS_PORT: u16 = 53;

@@ -9,7 +9,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::chroot;
 
 use crate::LabError;
-use crate::binaries::{Binaries, STYLES};
+use crate::binaries::Binaries;
 use crate::network::{GATEWAY, Node};
 
 /// Where the programs are on a node.
@@ -115,8 +115,7 @@ fn furnish(view: &Path, node: &Node, shared: &Path, programs: &Binaries) -> Resu
     let to = at(PROGRAMS);
     fs::create_dir_all(&to).map_err(LabError::file(&to))?;
     stays_inside(view, &to.join("program"))?;
-    for program in STYLES.map(|style| programs.client(style)).into_iter().chain([programs.server()])
-    {
+    for program in programs.programs() {
         let path = to.join(program.file_name().unwrap_or_default());
         fs::copy(&program, &path).map_err(LabError::file(&path))?;
     }

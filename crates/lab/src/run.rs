@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use observe::{Capture, ProcessWatch, packet_socket};
 use siar_core::event::{Event, EventKind, Style};
+use siar_core::fetch::CERTIFICATES_VARIABLE;
 
 use crate::LabError;
 use crate::binaries::{Binaries, STYLES};
@@ -169,21 +170,6 @@ pub struct StyleResult {
 }
 
 impl StyleResult {
-    /// Of a style that was not run.
-    pub(crate) fn nothing(style: Style) -> Self {
-        Self {
-            style,
-            success: false,
-            total: 0.0,
-            overhead: 0.0,
-            delivered: Vec::new(),
-            files: 0,
-            processes: 0,
-            threads: 0,
-            faults: Vec::new(),
-        }
-    }
-
     /// Whether every file arrived at every server and the client said so.
     #[must_use]
     pub fn is_complete(&self) -> bool {
@@ -322,7 +308,7 @@ fn run_style(
         .arg(&events)
         .args(&config.arguments);
     if let Some(certificates) = certificates {
-        command.env(internet::CERTIFICATES_VARIABLE, certificates);
+        command.env(CERTIFICATES_VARIABLE, certificates);
     }
     let begin = Instant::now();
     let status = run_shown(network, &mut command, &client_dir)?;

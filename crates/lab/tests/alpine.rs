@@ -11,12 +11,13 @@ use std::time::Duration;
 use lab::binaries::Binaries;
 use lab::dist::NodeTarget;
 use lab::grade::{Item, grade};
-use lab::internet::{CERTIFICATES_VARIABLE, origin};
+use lab::internet::origin;
 use lab::namespace::{become_lab_root, own_mounts};
 use lab::network::{CLIENT, Network};
 use lab::run::{RunConfig, run_all};
 use libtest_mimic::{Arguments, Trial};
 use nix::unistd::geteuid;
+use siar_core::fetch::CERTIFICATES_VARIABLE;
 
 struct Made {
     network: Network,

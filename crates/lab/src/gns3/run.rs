@@ -82,14 +82,15 @@ impl ConsoleRun {
     pub fn run(&self, styles: &[Style]) -> Result<(Manifest, Vec<StyleResult>), LabError> {
         fs::create_dir_all(&self.out).map_err(LabError::file(&self.out))?;
         let mut manifest = self.manifest();
-        let mut consoles = Vec::new();
-        for (node, (host, port)) in alpines().iter().zip(&self.consoles) {
+        let open = |index: usize| {
+            let (node, (host, port)) = (alpines()[index], &self.consoles[index]);
             let mut console = Console::open(node.name, host, *port)?;
             if self.has_medium {
                 console.run_well(SETUP_IF_NEEDED, SHORT)?;
             }
-            consoles.push(console);
-        }
+            Ok::<_, LabError>(console)
+        };
+        let mut consoles = [open(0)?, open(1)?, open(2)?];
         let mut results = Vec::new();
         for &style in styles {
             println!("\n{}:~# {style}", CLIENT.name);
@@ -112,10 +113,10 @@ impl ConsoleRun {
     fn run_style(
         &self,
         style: Style,
-        consoles: &mut [Console],
+        consoles: &mut [Console; 3],
         manifest: &mut Manifest,
     ) -> Result<StyleResult, LabError> {
-        let [client, servers @ ..] = consoles else { return Ok(StyleResult::nothing(style)) };
+        let [client, servers @ ..] = consoles;
         for (server, node) in servers.iter_mut().zip(SERVERS) {
             self.start_server(server, node)?;
         }
@@ -214,7 +215,7 @@ impl ConsoleRun {
     }
 
     /// Ends what a failed run has left running; that it failed is told already.
-    fn clean_up(&self, consoles: &mut [Console]) {
+    fn clean_up(&self, consoles: &mut [Console; 3]) {
         for (console, node) in consoles.iter_mut().zip(alpines()) {
             let _ = console.interrupt();
             let _ = console.run(&format!("kill $(cat {}/pid)", self.dir_of(node)), SHORT, |_| ());
