@@ -184,16 +184,18 @@ impl State {
             || timing::str_repr(from),
             |(host, port)| format!("({}, {port})", timing::str_repr(host)),
         );
-        self.line(&address);
+        let from = format!("dikirim oleh  {address}");
         if self.dump {
+            self.line(&address);
             if let Err(error) = self.dump(path) {
                 self.complain(&format!("{path}: {error}"));
             }
+            self.line(&from);
         } else {
+            // In one piece: a server may receive thousands.
             let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
-            self.line(&format!("diterima  {name} {bytes} byte blake3 {blake3}"));
+            self.line(&format!("{address}\nditerima  {name} {bytes} byte blake3 {blake3}\n{from}"));
         }
-        self.line(&format!("dikirim oleh  {address}"));
     }
 
     /// The whole file in Python's notation, in pieces: it may be larger than memory.
@@ -254,15 +256,13 @@ impl State {
                 log::warn!(target: "root", "{line}");
                 if task.servers.is_empty() {
                     self.note(&format!("{}: sent raw, nothing confirms it", task.name));
-                }
-                for line in task.servers {
-                    self.note(&line);
+                } else {
+                    self.notes(&task.servers);
                 }
             }
             EventKind::TaskFailed { error } => {
-                for line in std::mem::take(&mut task.servers) {
-                    self.note(&line);
-                }
+                let servers = std::mem::take(&mut task.servers);
+                self.notes(&servers);
                 self.complain(&format!("{key}: {error}"));
             }
             _ => {}
@@ -295,6 +295,14 @@ impl State {
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {
             self.print_error(&printable(text));
+        }
+    }
+
+    /// The same, a line each, in one piece.
+    fn notes(&self, texts: &[String]) {
+        let lines: Vec<String> = texts.iter().map(|text| printable(text)).collect();
+        if !self.quiet && !lines.is_empty() {
+            self.print_error(&lines.join("\n"));
         }
     }
 

@@ -14,7 +14,7 @@ use nix::unistd::{Pid, getppid};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Event, Observer, Progress, Style, TaskVoice};
+use crate::event::{Event, EventKind, Observer, Progress, Style, TaskVoice};
 use crate::task::{TaskConfig, download_and_broadcast};
 use crate::urls::Task;
 
@@ -273,12 +273,13 @@ pub fn serve_if_worker() {
 }
 
 fn serve(jobs: &mut impl BufRead) -> io::Result<()> {
+    let parent = Arc::new(ToParent::default());
     while let Some(job) = read_job(jobs)? {
-        let voice = TaskVoice::new(job.style, &job.task.name, Arc::new(ToParent));
+        let voice = TaskVoice::new(job.style, &job.task.name, Arc::clone(&parent) as _);
         let result = catch_unwind(AssertUnwindSafe(|| {
             download_and_broadcast(&job.task.url, &job.config, &voice)
         }));
-        send(&match result {
+        parent.send(&match result {
             Ok(Ok(took)) => Message::Finished(took),
             Ok(Err(error)) => Message::Failed(error.to_string()),
             Err(panic) => Message::Failed(format!("panicked: {}", panic_message(panic.as_ref()))),
@@ -297,24 +298,47 @@ pub fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
         .unwrap_or("no message")
 }
 
-struct ToParent;
+/// Tells the parent, in as few writes as keep it up to date: what only adds to a phase goes
+/// out with the next message that does not, at the latest with the next progress.
+#[derive(Default)]
+struct ToParent(Mutex<Vec<u8>>);
 
-impl Observer for ToParent {
-    fn event(&self, event: Event) {
-        send(&Message::Event(event));
-    }
+/// Messages of more bytes than a pipe takes at once do not wait for others.
+const MAX_UNSENT: usize = 4096;
 
-    fn progress(&self, progress: Progress) {
-        send(&Message::Progress(progress));
+impl ToParent {
+    fn send(&self, message: &Message) {
+        let mut unsent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_complete = serde_json::to_writer(&mut *unsent, message).is_ok();
+        unsent.push(b'\n');
+        if is_complete && can_wait(message) && unsent.len() < MAX_UNSENT {
+            return;
+        }
+        let sent = is_complete && io::stdout().lock().write_all(&unsent).is_ok();
+        if !sent {
+            // Nobody listens any more.
+            std::process::exit(1);
+        }
+        unsent.clear();
     }
 }
 
-fn send(message: &Message) {
-    let sent = serde_json::to_string(message)
-        .map_err(io::Error::from)
-        .and_then(|line| writeln!(io::stdout().lock(), "{line}"));
-    if sent.is_err() {
-        // Nobody listens any more.
-        std::process::exit(1);
+fn can_wait(message: &Message) -> bool {
+    let Message::Event(event) = message else { return false };
+    !matches!(
+        event.kind,
+        EventKind::DownloadStarted
+            | EventKind::BroadcastStarted { .. }
+            | EventKind::FinishesLater { .. }
+    )
+}
+
+impl Observer for ToParent {
+    fn event(&self, event: Event) {
+        self.send(&Message::Event(event));
+    }
+
+    fn progress(&self, progress: Progress) {
+        self.send(&Message::Progress(progress));
     }
 }

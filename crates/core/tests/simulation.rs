@@ -79,6 +79,10 @@ struct Outcome {
 
 const SENDER: usize = usize::MAX;
 
+/// Symbol frames are then as long as an announcement, so that a small file comes with it.
+const SYMBOL_SIZE: u16 = 104;
+const BLOCK_LEN: usize = 16 * SYMBOL_SIZE as usize;
+
 fn run(
     file: &[u8],
     receivers: usize,
@@ -101,7 +105,7 @@ fn run_at_rate(
     let mut now = start;
     let mut random = Random(seed | 1);
     let sender_address: SocketAddr = "10.0.0.1:40000".parse().unwrap();
-    let layout = BlockLayout::new(file.len() as u64, 100, 16).unwrap();
+    let layout = BlockLayout::new(file.len() as u64, SYMBOL_SIZE, 16).unwrap();
     let mut sender = Sender::new(
         now,
         SenderConfig {
@@ -113,7 +117,7 @@ fn run_at_rate(
             servers: None,
             join_wait: Duration::from_millis(300),
             rate,
-            repair_memory: 32 * 1600,
+            repair_memory: 32 * BLOCK_LEN,
             slow: faults.slow.unwrap_or(SlowReceivers::Wait),
         },
     );
@@ -122,7 +126,7 @@ fn run_at_rate(
             receiver: Receiver::new(ReceiverConfig {
                 id: ReceiverId(index as u64 + 1),
                 recv_buffer: 4 << 20,
-                block_memory: 64 * 1600,
+                block_memory: 64 * BLOCK_LEN,
                 silence: Duration::from_secs(30),
             }),
             address: SocketAddr::from((
@@ -224,6 +228,7 @@ fn run_at_rate(
                     datagram.from,
                     &datagram.bytes,
                 );
+                drive(&mut nodes[datagram.to], file);
             }
         }
         sender.handle_timeout(now);
@@ -309,13 +314,35 @@ fn assert_delivered(file: &[u8], outcome: &Outcome) {
 
 #[test]
 fn a_clean_network_needs_no_repair() {
-    for len in [0, 1, 99, 100, 1600, 1601, 100_000] {
+    for len in [0, 1, 103, 104, BLOCK_LEN, BLOCK_LEN + 1, 100_000] {
         let file = sample(len);
         let outcome = run(&file, 3, Faults::default(), 7, BTreeMap::new());
         assert_delivered(&file, &outcome);
         assert_eq!(outcome.progress.repair_sent, 0, "{len} bytes");
-        assert_eq!(outcome.progress.source_sent, len.div_ceil(100) as u64);
+        assert_eq!(outcome.progress.source_sent, len.div_ceil(SYMBOL_SIZE.into()) as u64);
     }
+}
+
+#[test]
+fn a_file_of_one_batch_is_confirmed_after_one_round_trip() {
+    // With its announcement, 15 symbols make a batch of the 16 that `run` allows.
+    let most = 15 * usize::from(SYMBOL_SIZE);
+    for (len, is_small) in [(1, true), (most, true), (most + 1, false)] {
+        let file = sample(len);
+        let outcome = run(&file, 2, Faults::default(), 7, BTreeMap::new());
+        assert_delivered(&file, &outcome);
+        for (server, at) in &outcome.confirmed {
+            assert_eq!(at.as_micros() == 200, is_small, "{len} bytes, {server}: {at:?}");
+        }
+    }
+}
+
+#[test]
+fn a_ceiling_on_the_rate_holds_for_small_files_too() {
+    let file = sample(1000);
+    let outcome = run_at_rate(Some(10_000), &file, 2, Faults::default(), 7, BTreeMap::new());
+    assert_delivered(&file, &outcome);
+    assert!(outcome.took > Duration::from_millis(90), "{:?}", outcome.took);
 }
 
 #[test]
@@ -471,7 +498,7 @@ fn an_implausible_status_changes_nothing() {
             name: "file".to_owned(),
             digest: FileDigest::of_bytes(&file),
             unix_time_ms: 0,
-            layout: BlockLayout::new(file.len() as u64, 100, 16).unwrap(),
+            layout: BlockLayout::new(file.len() as u64, SYMBOL_SIZE, 16).unwrap(),
             servers: Some(1),
             join_wait: Duration::from_millis(300),
             rate: None,

@@ -127,6 +127,8 @@ pub struct Receiver {
     spare: Vec<Vec<u8>>,
     events: VecDeque<ReceiverEvent>,
     replies: VecDeque<(SocketAddr, Vec<u8>)>,
+    /// Those that were accepted and may have to be joined.
+    accepted: VecDeque<TransferKey>,
     next_sweep: Option<Instant>,
 }
 
@@ -144,6 +146,7 @@ impl Receiver {
             spare: Vec::new(),
             events: VecDeque::new(),
             replies: VecDeque::new(),
+            accepted: VecDeque::new(),
             next_sweep: None,
         }
     }
@@ -152,6 +155,12 @@ impl Receiver {
     #[must_use]
     pub fn active_transfers(&self) -> usize {
         self.transfers.counts().active
+    }
+
+    /// How many transfers still lack symbols.
+    #[must_use]
+    pub fn receiving_transfers(&self) -> usize {
+        self.transfers.counts().receiving
     }
 
     /// How many senders may still ask for a confirmation or refusal that was lost.
@@ -168,7 +177,8 @@ impl Receiver {
         transfers.filter(|(_, transfer)| unfinished(transfer.state())).map(|(key, _)| key).collect()
     }
 
-    /// Takes one datagram.
+    /// Takes one datagram. [Events](Self::poll_event) are best handled before the next: symbols
+    /// of a file that is not accepted yet are dropped, and a small one comes with its announcement.
     ///
     /// # Errors
     /// The datagram is no frame; nothing was changed. A frame that makes no sense in the
@@ -413,7 +423,7 @@ impl Receiver {
         let mut incoming = Incoming::new(*layout);
         incoming.set_whole(whole);
         self.transfers.set_state(key, State::Receiving(incoming));
-        self.reply(key, None);
+        self.accepted.push_back(key);
         self.complete_if_whole(key);
         true
     }
@@ -532,6 +542,13 @@ impl Receiver {
 
     /// The next answer to send, if any.
     pub fn poll_transmit(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
+        while let Some(key) = self.accepted.pop_front() {
+            // What has come whole meanwhile is confirmed soon, and joined if asked for again.
+            let state = self.transfers.get(key).map(Transfer::state);
+            if state.is_some_and(|state| matches!(state, State::Receiving(_))) {
+                self.reply(key, None);
+            }
+        }
         self.replies.pop_front()
     }
 

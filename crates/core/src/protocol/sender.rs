@@ -569,6 +569,9 @@ impl Sender {
         }
         if now >= self.next_announce {
             self.announce(now, batch);
+            if self.announced == 1 {
+                self.append_small_file(now, source, max_segments, batch)?;
+            }
             return Ok(true);
         }
         if !matches!(self.phase, Phase::Transferring) {
@@ -626,6 +629,34 @@ impl Sender {
             self.next_announce = now + self.announce_interval;
             self.announce_interval = (self.announce_interval * 2).min(MAX_ANNOUNCE_INTERVAL);
         }
+    }
+
+    /// A file that fits the first window goes out with its first announcement: whoever takes it
+    /// confirms it without having joined, a round trip earlier.
+    fn append_small_file(
+        &mut self,
+        now: Instant,
+        source: &mut dyn BlockSource,
+        max_segments: usize,
+        batch: &mut TransmitBatch,
+    ) -> io::Result<()> {
+        let symbols = self.config.layout.source_symbols();
+        let frame_len = SYMBOL_HEADER_LEN + self.config.layout.symbol_size();
+        let segment_len = frame_len.max(batch.segment_len);
+        let most = max_segments.min(self.flow.paced_segments(segment_len));
+        let fits = (1..=self.flow.window()).contains(&symbols) && symbols < most as u64;
+        // Only the last datagram of a batch may be shorter than the others.
+        if !fits || (symbols > 1 && frame_len < segment_len) {
+            return Ok(());
+        }
+        batch.bytes.resize(segment_len, 0);
+        batch.segment_len = segment_len;
+        let conditions = Conditions { round: self.polls.round(), window: usize::MAX, loss: 0.0 };
+        for _ in 0..symbols {
+            self.outgoing.emit(source, conditions, &mut batch.bytes)?;
+        }
+        self.flow.on_sent(now, batch.bytes.len());
+        Ok(())
     }
 
     fn poll_due_at(&mut self) -> Instant {

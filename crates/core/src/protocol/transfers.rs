@@ -32,6 +32,7 @@ impl State {
         };
         Counts {
             active: usize::from(self.is_active()),
+            receiving: usize::from(matches!(self, Self::Receiving(_))),
             verifying: usize::from(matches!(self, Self::Verifying)),
             settled: usize::from(matches!(self, Self::Confirmed(_) | Self::Refused(..))),
             blocks,
@@ -103,6 +104,7 @@ impl Transfer {
 pub(super) struct Counts {
     /// Neither confirmed, refused nor ended.
     pub(super) active: usize,
+    pub(super) receiving: usize,
     pub(super) verifying: usize,
     /// Confirmed or refused.
     pub(super) settled: usize,
@@ -113,6 +115,7 @@ pub(super) struct Counts {
 impl Counts {
     fn add(&mut self, other: Self) {
         self.active += other.active;
+        self.receiving += other.receiving;
         self.verifying += other.verifying;
         self.settled += other.settled;
         self.blocks += other.blocks;
@@ -121,6 +124,7 @@ impl Counts {
     /// What was added before.
     fn remove(&mut self, other: Self) {
         self.active -= other.active;
+        self.receiving -= other.receiving;
         self.verifying -= other.verifying;
         self.settled -= other.settled;
         self.blocks -= other.blocks;

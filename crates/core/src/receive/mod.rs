@@ -232,6 +232,7 @@ pub fn receive(
     for result in finished.try_iter() {
         server.handle_store_result(result);
     }
+    server.count_losses(socket.overflowed());
     server.tell_dropped();
     Ok(server.summary)
 }
@@ -255,7 +256,7 @@ impl Server<'_> {
         finished: &channel::Receiver<StoreResult>,
         stopped: &AtomicBool,
     ) -> Result<(), NetError> {
-        let mut next_overflow = Instant::now();
+        let (mut next_overflow, mut next_idle_overflow) = (Instant::now(), Instant::now());
         let mut next_dropped = Instant::now() + DROPPED_INTERVAL;
         let mut next_removal = Instant::now() + REMOVAL_INTERVAL;
         let mut linger_until = None;
@@ -270,8 +271,11 @@ impl Server<'_> {
                 }
             })?;
             let now = Instant::now();
-            if now >= next_overflow {
+            // Only who still lacks symbols is asked for it.
+            let is_receiving = self.machine.receiving_transfers() > 0;
+            if now >= if is_receiving { next_overflow } else { next_idle_overflow } {
                 next_overflow = now + OVERFLOW_INTERVAL;
+                next_idle_overflow = now + DROPPED_INTERVAL;
                 self.count_losses(socket.overflowed());
             }
             for result in finished.try_iter() {
@@ -542,22 +546,20 @@ impl Server<'_> {
             return;
         }
         let found = self.transfers.get_mut(&key).and_then(|transfer| transfer.found.take());
-        let opened = found.map_or_else(
-            // Not left to a writer: a block must not wait for another file's sync.
-            || IncomingFile::resume(&self.config.dir, &announced).map(|(file, _)| file),
-            Ok,
-        );
-        match opened {
-            Ok(file) => {
-                self.quota_used += charge(size);
-                self.open_files += 1;
-                if let Some(transfer) = self.transfers.get_mut(&key) {
-                    transfer.is_open = true;
-                }
-                self.writers.submit(StoreJob::Open { key, file });
-            }
-            Err(error) => self.store_failed(key, &error),
+        let job = match found {
+            Some(file) => StoreJob::Open { key, file },
+            None if !IncomingFile::is_resumable(&announced) => StoreJob::Create { key, size },
+            None => match IncomingFile::resume(&self.config.dir, &announced) {
+                Ok((file, _)) => StoreJob::Open { key, file },
+                Err(error) => return self.store_failed(key, &error),
+            },
+        };
+        self.quota_used += charge(size);
+        self.open_files += 1;
+        if let Some(transfer) = self.transfers.get_mut(&key) {
+            transfer.is_open = true;
         }
+        self.writers.submit(job);
     }
 
     fn handle_store_result(&mut self, result: StoreResult) {
@@ -568,6 +570,7 @@ impl Server<'_> {
                     self.store_failed(key, &error);
                 }
             }
+            StoreResult::Failed { key, error } => self.store_failed(key, &error),
             StoreResult::Published { key, result: Err(error) } => self.store_failed(key, &error),
             StoreResult::Published { key, result: Ok(published) } => {
                 let Some(transfer) = self.transfers.remove(&key) else { return };

@@ -19,12 +19,17 @@ const MAX_THREADS: usize = 4;
 
 pub(super) enum StoreJob {
     Open { key: TransferKey, file: IncomingFile },
+    Create { key: TransferKey, size: u64 },
     Block { key: TransferKey, block: ReceivedBlock },
     Finish { key: TransferKey, file: AnnouncedFile },
     Discard { key: TransferKey },
 }
 
 pub(super) enum StoreResult {
+    Failed {
+        key: TransferKey,
+        error: StoreError,
+    },
     Written {
         key: TransferKey,
         buffer: Vec<u8>,
@@ -92,6 +97,7 @@ impl Writers {
 
     pub(super) fn submit(&self, job: StoreJob) {
         let (StoreJob::Open { key, .. }
+        | StoreJob::Create { key, .. }
         | StoreJob::Block { key, .. }
         | StoreJob::Finish { key, .. }
         | StoreJob::Discard { key }) = &job;
@@ -153,6 +159,13 @@ impl Writer {
                 self.files.insert(key, file);
                 None
             }
+            StoreJob::Create { key, size } => match IncomingFile::create(&self.dir, size) {
+                Ok(file) => {
+                    self.files.insert(key, file);
+                    None
+                }
+                Err(error) => Some(StoreResult::Failed { key, error }),
+            },
             StoreJob::Block { key, block } => {
                 let (number, offset) = (block.block, block.offset);
                 let (buffer, len) = match block.decode() {

@@ -131,6 +131,13 @@ impl IncomingFile {
         }
     }
 
+    /// Whether anything of an announced file could outlast this process; else
+    /// [`Self::create`] does for it what [`Self::resume`] does.
+    #[must_use]
+    pub fn is_resumable(announced: &AnnouncedFile) -> bool {
+        Partial::is_possible(announced)
+    }
+
     /// Lets go of it without removing it: another process may go on.
     pub fn leave(mut self) {
         self.file.disable_cleanup(true);
@@ -294,10 +301,14 @@ impl IncomingFile {
         for number in 0..u32::MAX {
             let candidate = if number == 0 { name.to_owned() } else { with_number(name, number) };
             let path = self.dir.join(candidate);
-            let persisted = if is_same_file(&path, self.hashed, digest) {
-                file.persist(&path)
-            } else {
-                file.persist_noclobber(&path)
+            let persisted = match file.persist_noclobber(&path) {
+                Err(error)
+                    if error.error.kind() == io::ErrorKind::AlreadyExists
+                        && is_same_file(&path, self.hashed, digest) =>
+                {
+                    error.file.persist(&path)
+                }
+                persisted => persisted,
             };
             match persisted {
                 Ok(_) => {

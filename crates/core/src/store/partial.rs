@@ -47,9 +47,17 @@ impl Partial {
         dir.join(format!("{PREFIX}{}-{:x}{SUFFIX}", &digest[..32], announced.size))
     }
 
+    /// Of a single block nothing is on disk before all is.
+    pub(super) fn is_possible(announced: &AnnouncedFile) -> bool {
+        announced.layout.block_count() > 1
+    }
+
     /// Opens the partial file of an announced one if it is there, holds something of that file
     /// in those blocks, and nobody else is writing it.
     pub(super) fn find(dir: &Path, announced: &AnnouncedFile) -> io::Result<Option<Self>> {
+        if !Self::is_possible(announced) {
+            return Ok(None);
+        }
         let path = Self::path(dir, announced);
         let Some(file) = Self::lock(&path, false)? else { return Ok(None) };
         let journal = Journal { size: announced.size };
@@ -58,8 +66,11 @@ impl Partial {
     }
 
     /// Opens or creates the partial file of an announced one; what it holds of another is
-    /// lost. `None` if somebody else is writing it.
+    /// lost. `None` if somebody else is writing it, or it is too small for that.
     pub(super) fn open(dir: &Path, announced: &AnnouncedFile) -> io::Result<Option<Self>> {
+        if !Self::is_possible(announced) {
+            return Ok(None);
+        }
         let path = Self::path(dir, announced);
         let Some(file) = Self::lock(&path, true)? else { return Ok(None) };
         let journal = Journal { size: announced.size };

@@ -136,8 +136,9 @@ pub fn cells() -> Vec<Cell> {
         cells.push(Cell { name, work, file_len, servers, faults });
     };
     let clean = Faults::default();
-    let one_file =
-        |arguments| Work::Siar(Siar { style: Style::Mt, tasks: 1, arguments, sealed: false });
+    let one_file = |arguments| {
+        Work::Siar(Siar { style: Style::Mt, tasks: 1, arguments, sealed: false, events: true })
+    };
     add("limit".into(), Work::Blast { one_by_one: false }, LARGE, 2, clean);
     for loss in LOSSES {
         let faults = Faults { loss, ..clean };
@@ -148,7 +149,8 @@ pub fn cells() -> Vec<Cell> {
         }
         add(format!("udpcast-loss-{loss}"), Work::Udpcast, LARGE, 2, faults);
     }
-    let sealed = Work::Siar(Siar { style: Style::Mt, tasks: 1, arguments: &[], sealed: true });
+    let sealed =
+        Work::Siar(Siar { style: Style::Mt, tasks: 1, arguments: &[], sealed: true, events: true });
     add("siar-sealed".into(), sealed, LARGE, 2, clean);
     for loss in [0, 1, 10] {
         let faults = Faults { loss, cut_trains: true, ..clean };
@@ -164,17 +166,26 @@ pub fn cells() -> Vec<Cell> {
     let slow = Faults { slow_link: true, ..clean };
     add("siar-slow-link".into(), one_file(&[]), SLOW_FILE, 2, slow);
     for style in STYLES {
-        let work = Work::Siar(Siar { style, tasks: 4, arguments: &[], sealed: false });
+        let work =
+            Work::Siar(Siar { style, tasks: 4, arguments: &[], sealed: false, events: true });
         add(format!("siar-four-{style}"), work, MEDIUM, 2, clean);
     }
     for tasks in SHARES {
-        let work = Work::Siar(Siar { style: Style::Mt, tasks, arguments: &[], sealed: false });
+        let work = Work::Siar(Siar {
+            style: Style::Mt,
+            tasks,
+            arguments: &[],
+            sealed: false,
+            events: true,
+        });
         add(format!("siar-share-{tasks}"), work, MEDIUM, 2, clean);
     }
     for tasks in TASKS {
         add(format!("limit-tasks-{tasks}"), Work::Bare { tasks }, SMALL, 2, clean);
         for style in STYLES {
-            let work = Work::Siar(Siar { style, tasks, arguments: &[], sealed: false });
+            // The scripts keep no record either.
+            let events = tasks == 1;
+            let work = Work::Siar(Siar { style, tasks, arguments: &[], sealed: false, events });
             add(format!("siar-tasks-{style}-{tasks}"), work, SMALL, 2, clean);
             let work = Work::Python { style, tasks };
             add(format!("python-tasks-{style}-{tasks}"), work, SMALL, 2, clean);

@@ -3,6 +3,7 @@
 //! | module | job |
 //! |---|---|
 //! | [`arena`] | a switch with a client, servers, and their faults |
+//! | [`origin`] | the HTTP server of the sources |
 //! | [`process`] | processes with what they cost |
 //! | [`programs`], [`blast`], [`bare`] | one run of each program |
 //! | [`mod@cells`] | what is measured |
@@ -14,6 +15,7 @@ pub mod bare;
 pub mod blast;
 pub mod cells;
 pub mod crowd;
+pub mod origin;
 pub mod process;
 pub mod programs;
 pub mod summary;
@@ -26,10 +28,10 @@ use nix::mount::{MsFlags, mount};
 
 use crate::LabError;
 use crate::binaries::Binaries;
-use crate::gateway::Gateway;
 use crate::namespace::own_mounts;
 use arena::Arena;
 use cells::{Cell, Work, cells};
+use origin::Origin;
 use programs::{Place, Run, Source};
 
 /// What a bench goes by.
@@ -116,7 +118,7 @@ pub fn measure(
 }
 
 struct Bench<'a> {
-    arenas: BTreeMap<usize, (Arena, Gateway)>,
+    arenas: BTreeMap<usize, (Arena, Origin)>,
     sources: BTreeMap<u64, Source>,
     /// The ceiling's rates, in bytes per second, by whether it sends one by one.
     rates: BTreeMap<bool, f64>,
@@ -128,8 +130,8 @@ impl Bench<'_> {
     fn run(&mut self, cell: &Cell) -> Result<Run, LabError> {
         if !self.arenas.contains_key(&cell.servers) {
             let arena = Arena::new(cell.servers)?;
-            let gateway = programs::gateway(&arena, self.work)?;
-            self.arenas.insert(cell.servers, (arena, gateway));
+            let origin = programs::origin(&arena, self.work)?;
+            self.arenas.insert(cell.servers, (arena, origin));
         }
         if !self.sources.contains_key(&cell.file_len) {
             self.sources.insert(cell.file_len, Source::make(self.work, cell.file_len)?);
@@ -147,10 +149,9 @@ impl Bench<'_> {
         }
         fs::create_dir_all(&dir).map_err(LabError::file(&dir))?;
         let source = &self.sources[&cell.file_len];
-        let (arena, gateway) = &self.arenas[&cell.servers];
+        let (arena, _) = &self.arenas[&cell.servers];
         arena.set_faults(cell.faults)?;
-        let place =
-            Place { arena, origin: gateway.origin().to_owned(), binaries: self.binaries, dir };
+        let place = Place { arena, binaries: self.binaries, dir };
         match &cell.work {
             Work::Siar(what) => programs::siar(&place, source, what),
             Work::Blast { one_by_one } => programs::blast(&place, source, rate, *one_by_one),

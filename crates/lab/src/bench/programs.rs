@@ -2,10 +2,9 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,10 +14,10 @@ use siar_core::seal::Key;
 
 use super::arena::{Arena, server_address};
 use super::blast::Seen;
+use super::origin::{Origin, SUFFIX};
 use super::process::{Cost, Process};
 use crate::LabError;
 use crate::binaries::Binaries;
-use crate::gateway::{Content, Gateway};
 use crate::run::read_events;
 
 /// No run takes longer.
@@ -62,28 +61,15 @@ pub struct Source {
     digest: blake3::Hash,
 }
 
-const SUFFIX: &str = "-file.bin";
-
-/// Offers the sources in a folder, each under as many names as one likes.
-struct Copies(PathBuf);
-
-impl Content for Copies {
-    fn open(&self, path: &str) -> Option<(Box<dyn Read + Send>, usize)> {
-        let (len, _) = path.strip_suffix(SUFFIX)?.strip_prefix('/')?.split_once('/')?;
-        let len: usize = len.parse().ok()?;
-        let file = File::open(self.0.join(format!("{len}{SUFFIX}"))).ok()?;
-        Some((Box::new(file), len))
-    }
-}
+/// Where the origin is, from the client.
+pub const ORIGIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
 /// The HTTP server on the client's own node that offers the sources in `dir`.
 ///
 /// # Errors
 /// Its port is taken.
-pub fn gateway(arena: &Arena, dir: &Path) -> Result<Gateway, LabError> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
-    let listener = arena.client.enter(|| TcpListener::bind(address));
-    Gateway::serve(listener, address, Arc::new(Copies(dir.to_owned())))
+pub fn origin(arena: &Arena, dir: &Path) -> Result<Origin, LabError> {
+    Origin::serve(arena.client.enter(|| TcpListener::bind(ORIGIN)), ORIGIN, dir)
 }
 
 impl Source {
@@ -117,8 +103,6 @@ fn digest(path: &Path) -> std::io::Result<blake3::Hash> {
 pub struct Place<'a> {
     /// The network.
     pub arena: &'a Arena,
-    /// What every URL begins with.
-    pub origin: String,
     /// Siar's programs.
     pub binaries: &'a Binaries,
     /// An empty folder.
@@ -188,6 +172,8 @@ pub struct Siar {
     pub arguments: &'static [&'static str],
     /// With a key that seals all frames.
     pub sealed: bool,
+    /// With a record of what happens when, as `transfer`, `datagrams` and `rates` need it.
+    pub events: bool,
 }
 
 /// Runs a client of Siar against its servers.
@@ -215,7 +201,7 @@ pub fn siar(place: &Place<'_>, source: &Source, what: &Siar) -> Result<Run, LabE
     fs::create_dir_all(&downloads).map_err(LabError::file(&downloads))?;
     let names = task_names(what.tasks);
     let list = place.dir.join("urls.toml");
-    let origin = format!("{}/{}", place.origin, source.len);
+    let origin = format!("http://{ORIGIN}/{}", source.len);
     let line = |name: &String| format!("\"{name}\" = \"{origin}/{name}{SUFFIX}\"\n");
     let text: String = names.iter().map(line).collect();
     fs::write(&list, text).map_err(LabError::file(&list))?;
@@ -228,9 +214,10 @@ pub fn siar(place: &Place<'_>, source: &Source, what: &Siar) -> Result<Run, LabE
         .arg(&downloads)
         .arg("--urls")
         .arg(&list)
-        .arg("--events")
-        .arg(&events)
         .args(what.arguments);
+    if what.events {
+        command.arg("--events").arg(&events);
+    }
     let (status, sender) = place.run_client(&mut command)?;
     let costs = end_receivers(receivers)?;
     if let Some(fault) = fault(status) {
@@ -243,7 +230,7 @@ pub fn siar(place: &Place<'_>, source: &Source, what: &Siar) -> Result<Run, LabE
             return Ok(Run::fault("a file differs at a server"));
         }
     }
-    let events = read_events(&events)?;
+    let events = if what.events { read_events(&events)? } else { Vec::new() };
     let source_len = source.len as f64;
     let rates = names.iter().filter_map(|name| task_seconds(&events, name));
     Ok(Run {
@@ -361,9 +348,8 @@ pub fn bare(place: &Place<'_>, source: &Source, tasks: usize) -> Result<Run, Lab
         command
     })?;
     let mut command = Command::new(&here);
-    let origin = place.origin.trim_start_matches("http://");
     let numbers = [source.len, tasks as u64, receivers.len() as u64];
-    command.arg("bare-send").arg(origin).args(numbers.map(|number| number.to_string()));
+    command.arg("bare-send").arg(ORIGIN.to_string()).args(numbers.map(|number| number.to_string()));
     command.current_dir(&place.dir);
     let (status, sender) = place.run_client(&mut command)?;
     let receivers = end_receivers(receivers)?;
@@ -539,7 +525,7 @@ pub fn python(
     let mut command = Command::new("python3");
     command
         .arg(&script)
-        .args([style.to_string(), format!("{}/{}", place.origin, source.len), tasks.to_string()])
+        .args([style.to_string(), format!("http://{ORIGIN}/{}", source.len), tasks.to_string()])
         .current_dir(&place.dir);
     let (status, sender) = place.run_client(&mut command)?;
     let receivers = end_unconfirmed_receivers(receivers)?;

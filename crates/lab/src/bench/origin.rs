@@ -1,0 +1,180 @@
+//! The HTTP server of the measurements. It shares the cores with what is measured, so it does
+//! what servers of files do to cost little: `sendfile`, and connections that stay open.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use nix::sys::sendfile::sendfile;
+use nix::sys::socket::{MsgFlags, send};
+use socket2::SockRef;
+
+use crate::LabError;
+
+/// What the files' names end with.
+pub const SUFFIX: &str = "-file.bin";
+/// As many connections as this are served at once; others wait.
+const THREADS: usize = 64;
+const BACKLOG: i32 = 4096;
+const MAX_HEAD: usize = 4096;
+const MAX_HEADERS: usize = 32;
+/// A client that asks for nothing for so long is not waited for.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// A running server; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Origin {
+    listener: Arc<TcpListener>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Origin {
+    /// Offers the files in `dir`, each under as many names as one likes: `/LEN/NAME-file.bin`
+    /// is the file of `LEN` bytes.
+    ///
+    /// # Errors
+    /// The listener, which was to be opened at `address`, was not.
+    pub fn serve(
+        listener: io::Result<TcpListener>,
+        address: SocketAddr,
+        dir: &Path,
+    ) -> Result<Self, LabError> {
+        let start = || -> io::Result<Self> {
+            let listener = Arc::new(listener?);
+            // Listening again makes room for more connections that wait.
+            SockRef::from(&*listener).listen(BACKLOG)?;
+            let mut origin = Self { listener, threads: Vec::new() };
+            for _ in 0..THREADS {
+                let (listener, dir) = (Arc::clone(&origin.listener), dir.to_owned());
+                let thread = thread::Builder::new().spawn(move || accept(&listener, &dir))?;
+                origin.threads.push(thread);
+            }
+            Ok(origin)
+        };
+        start().map_err(|error| LabError::Gateway { address, error: error.to_string() })
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        // Accepting ends with an error then.
+        let _ = SockRef::from(&*self.listener).shutdown(Shutdown::Both);
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                log::error!("a thread of the origin panicked");
+            }
+        }
+    }
+}
+
+fn accept(listener: &TcpListener, dir: &Path) {
+    while let Ok((mut stream, _)) = listener.accept() {
+        // A client that goes away is no concern of the server's.
+        if let Err(error) = serve(&mut stream, dir) {
+            log::debug!("origin: {error}");
+        }
+    }
+}
+
+/// Answers one request after the other, until the client wants no more.
+fn serve(stream: &mut TcpStream, dir: &Path) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(IDLE))?;
+    let mut head = [0; MAX_HEAD];
+    let mut filled = 0;
+    loop {
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut request = httparse::Request::new(&mut headers);
+        let parsed = request.parse(&head[..filled]).map_err(io::Error::other)?;
+        let httparse::Status::Complete(len) = parsed else {
+            match stream.read(&mut head[filled..])? {
+                // The client is gone, or asks for too much.
+                0 => return Ok(()),
+                read => filled += read,
+            }
+            continue;
+        };
+        let keep_alive = request.version == Some(1)
+            && !request.headers.iter().any(|header| {
+                header.name.eq_ignore_ascii_case("connection")
+                    && header.value.eq_ignore_ascii_case(b"close")
+            });
+        answer(stream, request.path.and_then(|path| file(dir, path)), keep_alive)?;
+        if !keep_alive {
+            return Ok(());
+        }
+        head.copy_within(len..filled, 0);
+        filled -= len;
+    }
+}
+
+fn file(dir: &Path, path: &str) -> Option<PathBuf> {
+    let (len, _) = path.strip_suffix(SUFFIX)?.strip_prefix('/')?.split_once('/')?;
+    let len: u64 = len.parse().ok()?;
+    Some(dir.join(format!("{len}{SUFFIX}")))
+}
+
+fn answer(stream: &TcpStream, path: Option<PathBuf>, keep_alive: bool) -> io::Result<()> {
+    let connection = if keep_alive { "keep-alive" } else { "close" };
+    let Some(file) = path.and_then(|path| File::open(path).ok()) else {
+        let head = format!(
+            "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: {connection}\r\n\r\n"
+        );
+        return send_all(stream, head.as_bytes(), MsgFlags::empty());
+    };
+    let len = file.metadata()?.len();
+    let head =
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {len}\r\nConnection: {connection}\r\n\r\n");
+    // In one segment with the beginning of the file.
+    send_all(stream, head.as_bytes(), MsgFlags::from_bits_retain(nix::libc::MSG_MORE))?;
+    let mut sent = 0;
+    while sent < len {
+        // Files of measurements fit memory.
+        match sendfile(stream, &file, None, (len - sent) as usize)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            more => sent += more as u64,
+        }
+    }
+    Ok(())
+}
+
+fn send_all(stream: &TcpStream, mut bytes: &[u8], flags: MsgFlags) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let sent = send(stream.as_raw_fd(), bytes, flags | MsgFlags::MSG_NOSIGNAL)?;
+        bytes = &bytes[sent..];
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn files_and_errors_come_over_one_connection() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("5-file.bin"), "hello").unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = TcpListener::bind(address).unwrap();
+        let at = listener.local_addr().unwrap();
+        let _origin = Origin::serve(Ok(listener), address, dir.path()).unwrap();
+        let mut stream = TcpStream::connect(at).unwrap();
+        write!(
+            stream,
+            "GET /5/a-file.bin HTTP/1.1\r\n\r\nGET /7/a-file.bin HTTP/1.1\r\n\r\n\
+             GET /5/b-file.bin HTTP/1.1\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).unwrap();
+        assert_eq!(answers.matches("200 OK").count(), 2);
+        assert_eq!(answers.matches("404 Not Found").count(), 1);
+        assert!(answers.ends_with("\r\n\r\nhello"), "{answers}");
+    }
+}
