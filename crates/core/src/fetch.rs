@@ -6,7 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use ureq::Body;
+use ureq::config::ConfigBuilder;
+use ureq::http::Response;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::typestate::AgentScope;
 
 use crate::protocol::FileDigest;
 use crate::store::{safe_file_name, temporary_file};
@@ -80,27 +84,48 @@ pub enum FetchError {
 /// and curl.
 pub const CERTIFICATES_VARIABLE: &str = "SSL_CERT_FILE";
 
-/// One for all tasks of a process.
-static AGENT: LazyLock<Result<ureq::Agent, String>> = LazyLock::new(|| {
+/// One for all tasks of a process. It does without certificates, which cost more to read than
+/// a small file, and so cannot follow a redirection.
+static AGENT: LazyLock<ureq::Agent> =
+    LazyLock::new(|| agent(|config| config.max_redirects(0).max_redirects_will_error(false)));
+
+/// The same, for HTTPS as well.
+static TRUSTING_AGENT: LazyLock<Result<ureq::Agent, String>> = LazyLock::new(|| {
     let root_certs = match std::env::var_os(CERTIFICATES_VARIABLE) {
         Some(path) if !path.is_empty() => certificates(Path::new(&path))
             .map_err(|error| format!("{CERTIFICATES_VARIABLE} {}: {error}", path.display()))?,
         _ => RootCerts::WebPki,
     };
-    let agent = ureq::Agent::config_builder()
-        .tls_config(TlsConfig::builder().root_certs(root_certs).build())
+    let tls = TlsConfig::builder().root_certs(root_certs).build();
+    Ok(agent(|config| config.tls_config(tls).max_redirects(MAX_REDIRECTS)))
+});
+
+fn agent(set: impl FnOnce(ConfigBuilder<AgentScope>) -> ConfigBuilder<AgentScope>) -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
         .timeout_connect(Some(CONNECT_TIMEOUT))
         .timeout_recv_response(Some(STALL_TIMEOUT))
         .timeout_per_read(Some(STALL_TIMEOUT))
-        .max_redirects(MAX_REDIRECTS)
         .input_buffer_size(BUFFER_LEN)
         .output_buffer_size(REQUEST_LEN)
         // A connection is closed with its task's download, as Python's `requests.get` does it.
         .max_idle_connections(0)
-        .user_agent(concat!("siar/", env!("CARGO_PKG_VERSION")))
-        .build();
-    Ok(agent.into())
-});
+        .user_agent(concat!("siar/", env!("CARGO_PKG_VERSION")));
+    set(config).build().into()
+}
+
+fn get(url: &str) -> Result<Response<Body>, FetchError> {
+    let http = |error| FetchError::Http { url: url.to_owned(), error: Box::new(error) };
+    // As browsers read it: spaces and the like are encoded.
+    let requested = url::Url::parse(url).map_or_else(|_| url.to_owned(), String::from);
+    if requested.starts_with("http:") {
+        let response = AGENT.get(&requested).call().map_err(http)?;
+        if !response.status().is_redirection() {
+            return Ok(response);
+        }
+    }
+    let agent = TRUSTING_AGENT.as_ref().map_err(|error| FetchError::Trust(error.clone()))?;
+    agent.get(requested).call().map_err(http)
+}
 
 fn certificates(path: &Path) -> Result<RootCerts, Box<dyn std::error::Error>> {
     let pem = std::fs::read(path)?;
@@ -127,11 +152,7 @@ pub fn fetch(
     limit: u64,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Download, FetchError> {
-    let http = |error| FetchError::Http { url: url.to_owned(), error: Box::new(error) };
-    let agent = AGENT.as_ref().map_err(|error| FetchError::Trust(error.clone()))?;
-    // As browsers read it: spaces and the like are encoded.
-    let requested = url::Url::parse(url).map_or_else(|_| url.to_owned(), String::from);
-    let mut response = agent.get(requested).call().map_err(http)?;
+    let mut response = get(url)?;
     let total = response.body().content_length().unwrap_or(0);
     let too_large = || FetchError::TooLarge { url: url.to_owned(), limit };
     if total > limit {
@@ -199,15 +220,32 @@ mod tests {
 
     /// Answers one request with `response` and closes.
     fn serve(response: &'static [u8]) -> String {
+        serve_each(vec![response])
+    }
+
+    /// Answers one request after the other, each over a connection of its own.
+    fn serve_each(responses: Vec<&'static [u8]>) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut request = [0; 4096];
-            let _ = stream.read(&mut request).unwrap();
-            stream.write_all(response).unwrap();
+            for response in responses {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = [0; 4096];
+                let _ = stream.read(&mut request).unwrap();
+                stream.write_all(response).unwrap();
+            }
         });
         format!("http://{address}/dir/file.bin?x=1")
+    }
+
+    #[test]
+    fn a_redirection_is_followed() {
+        const MOVED: &[u8] =
+            b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n";
+        let dir = tempfile::tempdir().unwrap();
+        let url = serve_each(vec![MOVED, MOVED, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"]);
+        let download = fetch(&url, dir.path(), u64::MAX, |_, _| ()).unwrap();
+        assert_eq!((download.name.as_str(), download.bytes), ("file.bin", 2));
     }
 
     #[test]
