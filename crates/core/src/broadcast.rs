@@ -218,6 +218,7 @@ fn broadcast_reliably(
         voice.event(EventKind::Unconfirmed { server: server.clone(), reason: reason.clone() });
     }
     driven?;
+    socket.put_back();
     let name = file.name.clone();
     if outcomes.is_empty() {
         let port = config.destinations.port;
@@ -254,7 +255,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 /// Turns what the sender does into events, and into progress a few times a second.
 struct Telling {
     started: Instant,
-    last_progress: Option<Instant>,
+    last_progress: Instant,
     source_told: bool,
     repair_sent: u64,
     /// When the first repair was noticed, and the latest.
@@ -266,7 +267,7 @@ impl Telling {
     fn new(started: Instant) -> Self {
         Self {
             started,
-            last_progress: None,
+            last_progress: started,
             source_told: false,
             repair_sent: 0,
             repairs: None,
@@ -316,9 +317,8 @@ impl Telling {
             }
             None => {
                 let now = Instant::now();
-                let due = self.last_progress.is_none_or(|last| now >= last + PROGRESS_INTERVAL);
-                if due {
-                    self.last_progress = Some(now);
+                if now >= self.last_progress + PROGRESS_INTERVAL {
+                    self.last_progress = now;
                     let progress = sender.progress();
                     if sender.is_source_sent() {
                         let (done, total) = (progress.confirmed as u64, progress.joined as u64);

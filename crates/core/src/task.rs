@@ -48,11 +48,11 @@ pub fn download_and_broadcast(
 ) -> Result<Duration, TaskError> {
     let started = Instant::now();
     voice.event(EventKind::DownloadStarted);
-    let mut last_progress = None;
+    let mut last_progress = started;
     let file = fetch(url, &config.dir, config.max_file, |bytes, total| {
         let now = Instant::now();
-        if last_progress.is_none_or(|last| now >= last + PROGRESS_INTERVAL) {
-            last_progress = Some(now);
+        if now >= last_progress + PROGRESS_INTERVAL {
+            last_progress = now;
             voice.progress(Phase::Downloading, bytes, total);
         }
     })?;

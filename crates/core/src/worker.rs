@@ -226,7 +226,8 @@ pub fn follow(
     messages: &mut impl BufRead,
     observer: &dyn Observer,
 ) -> io::Result<Option<Result<Duration, String>>> {
-    while let Some(message) = read_line(messages)? {
+    let mut line = Vec::new();
+    while let Some(message) = read_line(messages, &mut line)? {
         match message {
             Message::Event(event) => observer.event(event),
             Message::Progress(progress) => observer.progress(progress),
@@ -242,15 +243,19 @@ pub fn follow(
 /// # Errors
 /// A line is no job, or cannot be read.
 pub fn read_job(jobs: &mut impl BufRead) -> io::Result<Option<Job>> {
-    read_line(jobs)
+    read_line(jobs, &mut Vec::new())
 }
 
-fn read_line<T: DeserializeOwned>(lines: &mut impl BufRead) -> io::Result<Option<T>> {
-    let mut line = String::new();
-    if lines.take(MAX_LINE).read_line(&mut line)? == 0 {
+/// Reads the next line into `line`, what is there is lost.
+fn read_line<T: DeserializeOwned>(
+    lines: &mut impl BufRead,
+    line: &mut Vec<u8>,
+) -> io::Result<Option<T>> {
+    line.clear();
+    if lines.take(MAX_LINE).read_until(b'\n', line)? == 0 {
         return Ok(None);
     }
-    Ok(Some(serde_json::from_str(&line)?))
+    Ok(Some(serde_json::from_slice(line)?))
 }
 
 /// In a process that was started by [`WorkerProcess::spawn`]: does jobs until there are no

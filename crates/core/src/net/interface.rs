@@ -59,11 +59,12 @@ impl Interface {
     }
 }
 
+pub(super) const ETHERNET_MTU: usize = 1500;
+
 /// The largest IP packet to `target`, as the kernel knows it; Ethernet's 1,500 bytes if it
 /// does not.
 #[must_use]
 pub fn path_mtu(socket: &Socket, target: SocketAddr) -> usize {
-    const ETHERNET: usize = 1500;
     let query = || -> io::Result<usize> {
         let probe: UdpSocket =
             socket2::Socket::new(socket2::Domain::for_address(target), socket2::Type::DGRAM, None)?
@@ -78,5 +79,5 @@ pub fn path_mtu(socket: &Socket, target: SocketAddr) -> usize {
         let mtu = getsockopt(&probe, sockopt::IpMtu)?;
         usize::try_from(mtu).map_err(io::Error::other)
     };
-    query().unwrap_or(ETHERNET)
+    query().unwrap_or(ETHERNET_MTU)
 }

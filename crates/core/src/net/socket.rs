@@ -1,5 +1,6 @@
 //! The sending socket.
 
+use std::cell::Cell;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
@@ -12,6 +13,7 @@ use nix::sys::time::TimeSpec;
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::interface::ETHERNET_MTU;
 use super::moderation::Moderation;
 use super::train::{Kernel, Train, TrainSender};
 use super::{Interface, NetError};
@@ -63,11 +65,19 @@ impl Destinations {
     }
 }
 
+thread_local! {
+    /// For many small files, opening a socket would be a good part of a worker's work.
+    static IDLE: Cell<Option<Broadcaster>> = const { Cell::new(None) };
+}
+
 /// Sends batches of datagrams to all destinations and receives the answers.
 #[derive(Debug)]
 pub struct Broadcaster {
     sender: TrainSender<UdpSocket>,
+    config: Destinations,
+    segmentation: bool,
     destinations: Vec<SocketAddr>,
+    path_mtu: usize,
     receive_buffer: Vec<u8>,
     moderation: Moderation,
     sealing: Option<Sealing>,
@@ -82,8 +92,8 @@ struct UdpSocket {
 }
 
 impl Broadcaster {
-    /// Opens a socket on a free port; without `segmentation` it does not even try to have
-    /// the kernel cut trains into datagrams. With a key, what it sends is sealed and what is
+    /// A socket on a free port: the one that this thread has [put back](Self::put_back), or a new one.
+    /// Without `segmentation` it does not even try to have the kernel cut trains into datagrams. With a key, what it sends is sealed and what is
     /// not sealed with it is not received.
     ///
     /// # Errors
@@ -93,14 +103,28 @@ impl Broadcaster {
         segmentation: bool,
         key: Option<&Key>,
     ) -> Result<Self, NetError> {
+        let idle = IDLE
+            .take()
+            .filter(|idle| idle.config == *destinations && idle.segmentation == segmentation);
+        if let Some(mut idle) = idle {
+            // A session of sealed frames is one transfer's.
+            idle.sealing = key.map(Sealing::new);
+            idle.sender.forget_sent();
+            return Ok(idle);
+        }
         let socket = destinations.open()?;
         let state = UdpSocketState::new((&socket).into())?;
         // The kernel gives less if it must; nothing depends on it.
         let _ = socket.set_send_buffer_size(SEND_BUFFER);
         let headers = MultiHeaders::preallocate(MAX_TRAIN, None);
+        let mtus = destinations.sockets().map(|target| super::path_mtu(&socket, target));
+        let path_mtu = mtus.min().unwrap_or(ETHERNET_MTU);
         Ok(Self {
             sender: TrainSender::new(UdpSocket { socket, state, headers }, segmentation),
+            config: destinations.clone(),
+            segmentation,
             destinations: destinations.sockets().collect(),
+            path_mtu,
             receive_buffer: vec![0; 1 << 16],
             moderation: Moderation::default(),
             sealing: key.map(Sealing::new),
@@ -108,12 +132,16 @@ impl Broadcaster {
         })
     }
 
+    /// Keeps the socket for this thread's next transfer to the same destinations. Late answers
+    /// to the last one are no frames of that.
+    pub fn put_back(self) {
+        IDLE.set(Some(self));
+    }
+
     /// The largest IP packet that reaches every destination.
     #[must_use]
     pub fn path_mtu(&self) -> usize {
-        let socket = &self.sender.kernel().socket;
-        let mtus = self.destinations.iter().map(|target| super::path_mtu(socket, *target));
-        mtus.min().unwrap_or(1500)
+        self.path_mtu
     }
 
     /// How many frames of `len` bytes one call may send.

@@ -46,6 +46,11 @@ impl<K: Kernel> TrainSender<K> {
         Self { kernel, segmentation, has_sent: false }
     }
 
+    /// The next datagram is a first one again: a network that is not there is an error.
+    pub(super) fn forget_sent(&mut self) {
+        self.has_sent = false;
+    }
+
     pub(super) fn kernel(&self) -> &K {
         &self.kernel
     }
