@@ -162,6 +162,21 @@ pub enum EventKind {
     },
 }
 
+impl EventKind {
+    /// Whether only a record (`--events`) tells of it, and nothing else that a client shows.
+    #[must_use]
+    pub fn is_only_recorded(&self) -> bool {
+        matches!(
+            self,
+            Self::DownloadFinished { .. }
+                | Self::DelayFinished
+                | Self::ServerJoined { .. }
+                | Self::SourceSent { .. }
+                | Self::RepairSent { .. }
+        )
+    }
+}
+
 /// How far a task is within a phase; told often, kept nowhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {

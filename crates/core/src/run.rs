@@ -102,7 +102,8 @@ impl Run {
     #[must_use]
     pub fn job(&self, task: &Task) -> Job {
         let config = TaskConfig::clone(&self.config);
-        Job { style: self.style, task: task.clone(), config }
+        let recorded = self.options.console.events.is_some();
+        Job { style: self.style, task: task.clone(), config, recorded }
     }
 
     /// With what `task` tells what happens to it, wherever it runs.

@@ -34,6 +34,8 @@ pub struct Job {
     pub task: Task,
     /// How.
     pub config: TaskConfig,
+    /// Whether the parent keeps a record of all that happens.
+    pub recorded: bool,
 }
 
 /// What a worker tells its parent.
@@ -278,8 +280,8 @@ pub fn serve_if_worker() {
 }
 
 fn serve(jobs: &mut impl BufRead) -> io::Result<()> {
-    let parent = Arc::new(ToParent::default());
     while let Some(job) = read_job(jobs)? {
+        let parent = Arc::new(ToParent { recorded: job.recorded, unsent: Mutex::default() });
         let voice = TaskVoice::new(job.style, &job.task.name, Arc::clone(&parent) as _);
         let result = catch_unwind(AssertUnwindSafe(|| {
             download_and_broadcast(&job.task.url, &job.config, &voice)
@@ -305,15 +307,17 @@ pub fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
 
 /// Tells the parent, in as few writes as keep it up to date: what only adds to a phase goes
 /// out with the next message that does not, at the latest with the next progress.
-#[derive(Default)]
-struct ToParent(Mutex<Vec<u8>>);
+struct ToParent {
+    recorded: bool,
+    unsent: Mutex<Vec<u8>>,
+}
 
 /// Messages of more bytes than a pipe takes at once do not wait for others.
 const MAX_UNSENT: usize = 4096;
 
 impl ToParent {
     fn send(&self, message: &Message) {
-        let mut unsent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
         let is_complete = serde_json::to_writer(&mut *unsent, message).is_ok();
         unsent.push(b'\n');
         if is_complete && can_wait(message) && unsent.len() < MAX_UNSENT {
@@ -340,7 +344,9 @@ fn can_wait(message: &Message) -> bool {
 
 impl Observer for ToParent {
     fn event(&self, event: Event) {
-        self.send(&Message::Event(event));
+        if self.recorded || !event.kind.is_only_recorded() {
+            self.send(&Message::Event(event));
+        }
     }
 
     fn progress(&self, progress: Progress) {
