@@ -164,7 +164,9 @@ pub fn fetch(
     let mut file = temporary_file(dir).map_err(|error| unwritable(dir, error))?;
 
     let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; BUFFER_LEN];
+    // A small file needs no more, and making it costs time.
+    let len = usize::try_from(total).ok().filter(|len| (1..BUFFER_LEN).contains(len));
+    let mut buffer = vec![0; len.unwrap_or(BUFFER_LEN)];
     let mut bytes = 0;
     let mut body = response.body_mut().as_reader();
     loop {

@@ -452,25 +452,39 @@ fn is_everywhere(place: &Place<'_>, source: &Source, name: &Path) -> Result<bool
     Ok(place.dirs()?.iter().all(|dir| source.is_at(&dir.join(name))))
 }
 
-/// The four scripts in the seed's manner, without its sleep: the style, then the URLs.
+/// The four scripts as the seed has them, with its lines and without its sleep: the style, then
+/// the URLs.
 const PYTHON: &str = r#"
-import concurrent.futures, multiprocessing, os, requests, socket, sys, threading
+import concurrent.futures, logging, multiprocessing, os, requests, socket, sys, threading
+from datetime import datetime
 from urllib.parse import urlsplit
 
 def task(url):
+    start = datetime.now()
     data = requests.get(url).content
     name = os.path.basename(urlsplit(url).path)
     with open(name, "wb") as file:
         file.write(data)
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    print(f"broadcast file {name}")
     with open(name, "rb") as file:
         sock.sendto(file.read(), ("255.255.255.255", 5005))
+    took, end = datetime.now() - start, datetime.now()
+    logging.warning(f"writing {name} dalam waktu {took} {start} s/d {end}")
+    return took
+
+def queued(urls):
+    for url in urls:
+        print(f"mendownload {url}")
+        yield url
 
 def joined(kind, urls):
-    started = [kind(target=task, args=(url,)) for url in urls]
-    for one in started:
-        one.start()
+    started = []
+    for url in queued(urls):
+        started.append(kind(target=task, args=(url,)))
+        started[-1].start()
     for one in started:
         one.join()
 
@@ -483,12 +497,12 @@ if __name__ == "__main__":
         joined(threading.Thread, urls)
     elif style == "mp-async":
         with multiprocessing.Pool(20) as pool:
-            for result in [pool.apply_async(task, (url,)) for url in urls]:
-                result.get()
+            results = [pool.apply_async(task, (url,)) for url in queued(urls)]
+            print([result.get() for result in results])
     else:
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
-            for result in [pool.submit(task, url) for url in urls]:
-                result.result()
+            results = [pool.submit(task, url) for url in queued(urls)]
+            print([result.result() for result in results])
 "#;
 
 /// A receiver in the seed's manner, without its prints.
