@@ -164,14 +164,19 @@ impl ReceiveSocket {
         Ok(Wakeup { waker, pending: Arc::clone(&self.wake_pending) })
     }
 
-    /// Waits for a datagram or a wakeup, at most `timeout`.
+    /// Waits for a datagram or a wakeup, at most `timeout`. In a `stream`, whose datagrams need
+    /// no answer each, they may gather.
     ///
     /// # Errors
     /// The socket cannot be waited for.
-    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+    pub fn wait(&mut self, timeout: Option<Duration>, stream: bool) -> io::Result<()> {
         let descriptors =
             [(self.socket.as_fd(), PollFlags::POLLIN), (self.woken.as_fd(), PollFlags::POLLIN)];
-        self.moderation.wait(&descriptors, timeout)?;
+        if stream {
+            self.moderation.wait(&descriptors, timeout)?;
+        } else {
+            super::socket::wait(&descriptors, timeout)?;
+        }
         while self.woken.read(&mut [0; 64]).is_ok_and(|read| read == 64) {}
         // Whoever woke this before now finds his work seen to; whoever does so after, writes.
         self.wake_pending.store(false, Ordering::SeqCst);

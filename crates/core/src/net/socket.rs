@@ -110,6 +110,7 @@ impl Broadcaster {
             // A session of sealed frames is one transfer's.
             idle.sealing = key.map(Sealing::new);
             idle.sender.forget_sent();
+            idle.moderation = Moderation::default();
             return Ok(idle);
         }
         let socket = destinations.open()?;

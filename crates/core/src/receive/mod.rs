@@ -329,7 +329,9 @@ impl Server<'_> {
                     Some(next_removal),
                 ];
                 let due = due.into_iter().flatten().min();
-                socket.wait(due.map(|due| due.saturating_duration_since(Instant::now())))?;
+                let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
+                // Small files come whole, and each is waited for.
+                socket.wait(timeout, self.machine.receiving_transfers() > 0)?;
             }
         }
     }

@@ -107,7 +107,7 @@ pub fn receive(count: usize) -> Result<(), BlastError> {
             socket.reply(from, &[0]);
         }
         if !any {
-            socket.wait(Some(LOST)).map_err(at)?;
+            socket.wait(Some(LOST), false).map_err(at)?;
         }
     }
     Ok(())

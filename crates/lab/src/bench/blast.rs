@@ -146,7 +146,7 @@ pub fn receive(path: &Path) -> Result<Seen, BlastError> {
             last = Instant::now();
             result = seen(bytes);
         } else {
-            socket.wait(Some(IDLE)).map_err(NetError::from)?;
+            socket.wait(Some(IDLE), true).map_err(NetError::from)?;
         }
     }
     file.sync_data().map_err(at)?;
