@@ -22,6 +22,9 @@ use super::{Interface, NetError};
 pub const RECEIVE_BUFFER: usize = 16 << 20;
 /// A buffer takes the longest datagram, or a train of shorter ones that the kernel joined.
 const BUFFER_LEN: usize = 1 << 16;
+/// Of long trains, one call takes no more than the processor's cache holds until they are handled.
+const LONG_TRAINS: usize = 3;
+const LONG_TRAIN_LEN: usize = 1 << 13;
 
 /// A train of datagrams from one sender.
 #[derive(Debug)]
@@ -78,6 +81,8 @@ pub struct ReceiveSocket {
     socket: Socket,
     state: UdpSocketState,
     buffers: Vec<u8>,
+    /// So many of them are offered to the next call.
+    offered: usize,
     inode: String,
     woken: UnixStream,
     waker: UnixStream,
@@ -116,6 +121,7 @@ impl ReceiveSocket {
             socket,
             state,
             buffers,
+            offered: BATCH_SIZE,
             inode,
             woken,
             waker,
@@ -190,7 +196,7 @@ impl ReceiveSocket {
     pub fn receive(&mut self, mut handle: impl FnMut(Datagrams<'_>)) -> io::Result<bool> {
         let mut meta = [RecvMeta::default(); BATCH_SIZE];
         let mut slices: Vec<IoSliceMut<'_>> =
-            self.buffers.chunks_mut(BUFFER_LEN).map(IoSliceMut::new).collect();
+            self.buffers.chunks_mut(BUFFER_LEN).take(self.offered).map(IoSliceMut::new).collect();
         let count = match self.state.recv((&self.socket).into(), &mut slices, &mut meta) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
@@ -198,6 +204,9 @@ impl ReceiveSocket {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Ok(true),
             Err(error) => return Err(error),
         };
+        let len: usize = meta[..count].iter().map(|meta| meta.len).sum();
+        let are_long = len > count * LONG_TRAIN_LEN;
+        self.offered = if are_long { LONG_TRAINS } else { BATCH_SIZE };
         for (meta, bytes) in meta[..count].iter().zip(self.buffers.chunks(BUFFER_LEN)) {
             handle(Datagrams { from: meta.addr, bytes: &bytes[..meta.len], stride: meta.stride });
         }

@@ -1,8 +1,10 @@
 //! What a receiver knows of each transfer, and counts over all of them that cost nothing to
 //! ask for: under a flood of announcements there are thousands.
 
-use std::collections::HashMap;
+use std::cell::Cell;
 use std::time::Instant;
+
+use indexmap::IndexMap;
 
 use super::block::BlockLayout;
 use super::incoming::Incoming;
@@ -135,7 +137,9 @@ impl Counts {
 /// are true.
 #[derive(Debug, Default)]
 pub(super) struct Transfers {
-    known: HashMap<TransferKey, Transfer>,
+    known: IndexMap<TransferKey, Transfer>,
+    /// Where the one was that was asked for last: most datagrams are of the same.
+    latest: Cell<usize>,
     counts: Counts,
 }
 
@@ -148,12 +152,22 @@ impl Transfers {
         self.known.len()
     }
 
+    fn find(&self, key: TransferKey) -> Option<usize> {
+        let latest = self.latest.get();
+        if self.known.get_index(latest).is_some_and(|(known, _)| *known == key) {
+            return Some(latest);
+        }
+        let found = self.known.get_index_of(&key)?;
+        self.latest.set(found);
+        Some(found)
+    }
+
     pub(super) fn get(&self, key: TransferKey) -> Option<&Transfer> {
-        self.known.get(&key)
+        self.known.get_index(self.find(key)?).map(|(_, transfer)| transfer)
     }
 
     pub(super) fn get_mut(&mut self, key: TransferKey) -> Option<&mut Transfer> {
-        self.known.get_mut(&key)
+        self.known.get_index_mut(self.find(key)?).map(|(_, transfer)| transfer)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (TransferKey, &Transfer)> {
@@ -168,14 +182,14 @@ impl Transfers {
 
     /// Leaves the present state, which is given back, for `next`.
     pub(super) fn set_state(&mut self, key: TransferKey, next: State) -> Option<State> {
-        let transfer = self.known.get_mut(&key)?;
+        let (_, transfer) = self.known.get_index_mut(self.find(key)?)?;
         self.counts.remove(transfer.state.counts());
         self.counts.add(next.counts());
         Some(std::mem::replace(&mut transfer.state, next))
     }
 
     pub(super) fn remove(&mut self, key: TransferKey) -> Option<Transfer> {
-        let transfer = self.known.remove(&key)?;
+        let transfer = self.known.swap_remove(&key)?;
         self.counts.remove(transfer.state.counts());
         Some(transfer)
     }
