@@ -41,9 +41,6 @@ const MIN_WINDOW: usize = 2;
 const JOIN_EVERY: u32 = 4;
 /// A sender with so small a window may have to wait.
 const NEARLY_CLOSED_WINDOW: usize = 16;
-/// Buffers kept for reuse: a fresh one costs a page fault every 4 KiB.
-const MAX_SPARE_BUFFERS: usize = 64;
-
 /// What a [`Receiver`] goes by.
 #[derive(Debug, Clone, Copy)]
 pub struct ReceiverConfig {
@@ -124,7 +121,10 @@ pub struct Receiver {
     memory_used: usize,
     /// No block is stale before.
     next_discard: Option<Instant>,
+    /// Buffers kept for reuse, since a fresh one costs a page fault every 4 KiB. With those in
+    /// use they are no more than `block_memory`.
     spare: Vec<Vec<u8>>,
+    spare_memory: usize,
     events: VecDeque<ReceiverEvent>,
     replies: VecDeque<(SocketAddr, Vec<u8>)>,
     /// Those that were accepted and may have to be joined.
@@ -144,6 +144,7 @@ impl Receiver {
             memory_used: 0,
             next_discard: None,
             spare: Vec::new(),
+            spare_memory: 0,
             events: VecDeque::new(),
             replies: VecDeque::new(),
             accepted: VecDeque::new(),
@@ -339,10 +340,12 @@ impl Receiver {
             return Taken::Useless;
         };
         let (used, spare) = (&mut self.memory_used, &mut self.spare);
+        let spare_memory = &mut self.spare_memory;
         incoming.take(now, symbol.block, symbol.symbol, symbol.payload, |len| {
             (*used + len <= limit).then(|| {
                 *used += len;
-                spare.pop().unwrap_or_default()
+                let reused = spare.pop().inspect(|buffer| *spare_memory -= buffer.len());
+                reused.unwrap_or_else(|| vec![0; len])
             })
         })
     }
@@ -445,7 +448,8 @@ impl Receiver {
     /// used again.
     pub fn handle_block_written(&mut self, key: TransferKey, buffer: Vec<u8>) {
         self.memory_used = self.memory_used.saturating_sub(buffer.len());
-        if self.spare.len() < MAX_SPARE_BUFFERS {
+        if self.memory_used + self.spare_memory + buffer.len() <= self.config.block_memory {
+            self.spare_memory += buffer.len();
             self.spare.push(buffer);
         }
         let Some(transfer) = self.transfers.get_mut(key) else { return };
@@ -524,6 +528,10 @@ impl Receiver {
             if self.forget(key) {
                 self.events.push_back(ReceiverEvent::Abandoned { key, reason: None });
             }
+        }
+        if self.transfers.counts().receiving == 0 {
+            self.spare.clear();
+            self.spare_memory = 0;
         }
         self.next_sweep = (self.transfers.len() > 0).then(|| now + silence / 4);
     }
