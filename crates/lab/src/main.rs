@@ -435,7 +435,9 @@ fn bench(runs: u16, only: Vec<String>, options: &RunOptions) -> Result<ExitCode,
     let config = BenchConfig { runs: usize::from(runs), only };
     let measured = measure(&config, &binaries, &work)?;
     let mut crowds = Vec::new();
-    for receivers in CROWDS.into_iter().filter(|_| config.only.is_empty()) {
+    for receivers in
+        CROWDS.into_iter().filter(|receivers| config.is_wanted(&format!("crowd-{receivers}")))
+    {
         crowds.push(simulate(receivers).map_err(LabError::file(Path::new("a simulated crowd")))?);
     }
     let summary = Summary::new(&measured, &crowds);

@@ -8,6 +8,11 @@ const POLLS_PER_WINDOW: u64 = 8;
 /// But for fewer symbols than these, when a larger part has been sent.
 const SMALL: u64 = 64;
 const POLLS_PER_SMALL_WINDOW: u64 = 4;
+const POLLS_PER_WINDOW_OF_MANY: u64 = 2;
+/// Receivers that are more than these are many.
+const FEW_RECEIVERS: usize = 8;
+/// From this smoothed loss on, polls are what repair waits for.
+const LOSSY: f64 = 0.01;
 const LEAST_FIRST_DELAY: Duration = Duration::from_millis(1);
 const MOST_FIRST_DELAY: Duration = Duration::from_millis(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(25);
@@ -37,8 +42,16 @@ pub(super) struct Acknowledgement {
     pub(super) symbols: u64,
 }
 
+/// How often polls are wanted: each is answered by every receiver.
+#[derive(Debug, Clone, Copy)]
+enum Pace {
+    Usual,
+    Seldom,
+}
+
 #[derive(Debug)]
 pub(super) struct Polls {
+    pace: Pace,
     remembered: VecDeque<SentPoll>,
     round: u32,
     first_delay: Duration,
@@ -54,6 +67,7 @@ pub(super) struct Polls {
 impl Polls {
     pub(super) fn new(now: Instant) -> Self {
         Self {
+            pace: Pace::Usual,
             remembered: VecDeque::new(),
             round: 0,
             first_delay: LEAST_FIRST_DELAY,
@@ -108,11 +122,23 @@ impl Polls {
             // A small file may be confirmed before anybody is asked.
             return self.last + self.first_delay;
         }
-        let few = (window / POLLS_PER_SMALL_WINDOW).clamp(1, SMALL);
-        if all_sent || sent - self.sent_at_last >= (window / POLLS_PER_WINDOW).max(few) {
+        let enough = match self.pace {
+            Pace::Seldom => (window / POLLS_PER_WINDOW_OF_MANY).max(1),
+            Pace::Usual => {
+                let few = (window / POLLS_PER_SMALL_WINDOW).clamp(1, SMALL);
+                (window / POLLS_PER_WINDOW).max(few)
+            }
+        };
+        if all_sent || sent - self.sent_at_last >= enough {
             return self.last;
         }
         self.last + POLL_INTERVAL
+    }
+
+    /// So many receivers answer, of which the worst loses such a share of the symbols.
+    pub(super) fn set_pace(&mut self, receivers: usize, worst_loss: f64) {
+        let is_seldom = receivers > FEW_RECEIVERS && worst_loss < LOSSY;
+        self.pace = if is_seldom { Pace::Seldom } else { Pace::Usual };
     }
 
     /// Counts a poll that goes out now and gives its number. Its answers are spread over

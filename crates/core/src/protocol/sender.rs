@@ -669,6 +669,7 @@ impl Sender {
 
     fn poll(&mut self, now: Instant, batch: &mut TransmitBatch) {
         let receivers = self.members.receiving_count();
+        self.polls.set_pace(receivers, self.members.worst_loss());
         let slot_micros =
             if receivers <= UNSLOTTED_RECEIVERS { 0 } else { receivers * SLOT_MICROS_PER_RECEIVER };
         // Members are bounded, and so is this.

@@ -43,6 +43,14 @@ pub struct BenchConfig {
     pub only: Vec<String>,
 }
 
+impl BenchConfig {
+    /// Whether what is called `name` is to be measured.
+    #[must_use]
+    pub fn is_wanted(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|part| name.contains(part.as_str()))
+    }
+}
+
 /// A cell with its runs.
 #[derive(Debug)]
 pub struct Measured {
@@ -82,9 +90,7 @@ pub fn measure(
     binaries: &Binaries,
     work: &Path,
 ) -> Result<Vec<Measured>, LabError> {
-    let wanted = |cell: &Cell| {
-        config.only.is_empty() || config.only.iter().any(|part| cell.name.contains(part.as_str()))
-    };
+    let wanted = |cell: &Cell| config.is_wanted(&cell.name);
     let (present, absent): (Vec<Cell>, Vec<Cell>) =
         cells().into_iter().filter(wanted).partition(|cell| cell.work.is_installed());
     let peers: BTreeSet<&str> = absent.iter().map(|cell| cell.work.program()).collect();
