@@ -436,6 +436,27 @@ fn a_slow_link_is_used_and_not_flooded() {
     }
 }
 
+/// As many frames a second as links of 10 Gbit/s and 100 Mbit/s carry of the usual length.
+#[test]
+fn the_pace_of_a_link_is_found_within_ten_round_trips() {
+    const ROUND_TRIP: Duration = Duration::from_micros(200);
+    // Joins have to go quiet first, and nothing of that is sending.
+    const JOINING: Duration = Duration::from_millis(21);
+    for (frames_per_second, len) in [(873_000, 2_000_000), (8_730, 20_000)] {
+        let file = sample(len);
+        // A frame has 24 bytes besides its symbol.
+        let bytes_per_second = frames_per_second * (u64::from(SYMBOL_SIZE) + 24);
+        let link = Link { bytes_per_second, queue: Duration::from_millis(10) };
+        let faults = Faults { slow_link: Some(link), ..Faults::default() };
+        let outcome = run(&file, 2, faults, 3, BTreeMap::new());
+        assert_delivered(&file, &outcome);
+        let frames = len as f64 / f64::from(SYMBOL_SIZE);
+        let at_full_pace = Duration::from_secs_f64(frames / frames_per_second as f64);
+        let lost = outcome.took.saturating_sub(JOINING + at_full_pace);
+        assert!(lost < 10 * ROUND_TRIP, "{frames_per_second} frames/s: {lost:?} not used");
+    }
+}
+
 #[test]
 fn a_slow_receiver_holds_up_the_others_only_if_asked_to() {
     let file = sample(1_000_000);

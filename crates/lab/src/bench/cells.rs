@@ -36,6 +36,11 @@ pub const CROWDS: [usize; 2] = [1000, 10_000];
 pub enum Work {
     /// A client and servers of Siar.
     Siar(Siar),
+    /// Clients of Siar that were started separately, with a file each.
+    Clients {
+        /// How many.
+        count: usize,
+    },
     /// The ceiling.
     Blast {
         /// One call for each datagram.
@@ -67,7 +72,7 @@ impl Work {
     #[must_use]
     pub fn program(&self) -> &'static str {
         match self {
-            Self::Siar(_) | Self::Blast { .. } | Self::Bare { .. } => "siar",
+            Self::Siar(_) | Self::Clients { .. } | Self::Blast { .. } | Self::Bare { .. } => "siar",
             Self::Uftp { .. } => "uftp",
             Self::Udpcast => "udpcast",
             Self::Python { .. } => "python3 with requests",
@@ -78,7 +83,7 @@ impl Work {
     #[must_use]
     pub fn is_installed(&self) -> bool {
         match self {
-            Self::Siar(_) | Self::Blast { .. } | Self::Bare { .. } => true,
+            Self::Siar(_) | Self::Clients { .. } | Self::Blast { .. } | Self::Bare { .. } => true,
             Self::Uftp { .. } => starts("uftpd", &["-V"]),
             Self::Udpcast => starts("udp-sender", &["--version"]),
             Self::Python { .. } => has_python_requests(),
@@ -121,6 +126,7 @@ impl Cell {
     pub fn total(&self) -> u64 {
         let tasks = match &self.work {
             Work::Siar(what) => what.tasks,
+            Work::Clients { count } => *count,
             Work::Bare { tasks } | Work::Python { tasks, .. } => *tasks,
             _ => 1,
         };
@@ -179,6 +185,9 @@ pub fn cells() -> Vec<Cell> {
             events: true,
         });
         add(format!("siar-share-{tasks}"), work, MEDIUM, 2, clean);
+    }
+    for count in SHARES {
+        add(format!("siar-clients-{count}"), Work::Clients { count }, MEDIUM, 2, clean);
     }
     for tasks in TASKS {
         add(format!("limit-tasks-{tasks}"), Work::Bare { tasks }, SMALL, 2, clean);

@@ -160,6 +160,7 @@ impl Bench<'_> {
         let place = Place { arena, binaries: self.binaries, dir };
         match &cell.work {
             Work::Siar(what) => programs::siar(&place, source, what),
+            Work::Clients { count } => programs::clients(&place, source, *count),
             Work::Blast { one_by_one } => programs::blast(&place, source, rate, *one_by_one),
             Work::Bare { tasks } => programs::bare(&place, source, *tasks),
             Work::Uftp { kbit } => programs::uftp(&place, source, *kbit),

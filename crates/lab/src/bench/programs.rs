@@ -244,6 +244,49 @@ pub fn siar(place: &Place<'_>, source: &Source, what: &Siar) -> Result<Run, LabE
     })
 }
 
+/// Runs `count` clients at once, each with one file of its own, against the same servers.
+///
+/// # Errors
+/// The lab itself fails; a client that fails is a run with a fault.
+pub fn clients(place: &Place<'_>, source: &Source, count: usize) -> Result<Run, LabError> {
+    let receivers = place.start_receivers("listening", |dir| {
+        let mut command = Command::new(place.binaries.server());
+        command.arg("--no-progress").arg("--dir").arg(dir);
+        command
+    })?;
+    let names = task_names(count);
+    let start = |name: &String| -> Result<_, LabError> {
+        let dir = place.dir.join(name);
+        fs::create_dir_all(&dir).map_err(LabError::file(&dir))?;
+        let (events, log) = (dir.join("events"), dir.join("log"));
+        let mut command = Command::new(place.binaries.client(Style::Mt));
+        command
+            .args(["--delay", "0s", "--no-progress", "--servers"])
+            .arg(receivers.len().to_string())
+            .arg("--dir")
+            .arg(&dir)
+            .arg("--events")
+            .arg(&events)
+            .arg(format!("http://{ORIGIN}/{}/{name}{SUFFIX}", source.len));
+        Ok((Process::start(&place.arena.client, &mut command, &log)?, events, log))
+    };
+    let started = names.iter().map(start).collect::<Result<Vec<_>, _>>()?;
+    let mut run = Run::default();
+    for ((client, events, log), name) in started.into_iter().zip(&names) {
+        let (status, cost) = client.finish(LIMIT).map_err(LabError::file(&log))?;
+        if let Some(fault) = fault(status) {
+            return Ok(Run::fault(format!("{name}: {fault}")));
+        }
+        if !is_everywhere(place, source, format!("{name}{SUFFIX}").as_ref())? {
+            return Ok(Run::fault("a file differs at a server"));
+        }
+        run.wall = run.wall.max(cost.wall);
+        run.rates.extend(span(&read_events(&events)?, |_| true).map(|s| source.len as f64 / s));
+    }
+    run.receivers = end_receivers(receivers)?;
+    Ok(run)
+}
+
 fn task_names(tasks: usize) -> Vec<String> {
     (0..tasks).map(|index| format!("task{index}")).collect()
 }

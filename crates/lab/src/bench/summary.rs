@@ -161,6 +161,12 @@ impl<'a> Summary<'a> {
             let what = format!("{tasks} transfers of one client at once: Jain's index");
             at_least(&what, 0.9, median(fairness));
         }
+        for count in SHARES {
+            let fairness =
+                self.spread(&format!("siar-clients-{count}"), |_, run| jain_index(&run.rates));
+            let what = format!("{count} clients started separately: Jain's index");
+            at_least(&what, 0.9, median(fairness));
+        }
         let fairness = self.spread("siar-four-mp", |_, run| jain_index(&run.rates));
         at_least("4 processes with a transfer each: Jain's index", 0.9, median(fairness));
         let mut below = |what: &str, most: f64, value: Option<f64>| {
