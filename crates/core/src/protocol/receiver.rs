@@ -345,7 +345,8 @@ impl Receiver {
             (*used + len <= limit).then(|| {
                 *used += len;
                 let reused = spare.pop().inspect(|buffer| *spare_memory -= buffer.len());
-                reused.unwrap_or_else(|| vec![0; len])
+                // One of another length has other capacity than is counted.
+                reused.filter(|buffer| buffer.len() == len).unwrap_or_else(|| vec![0; len])
             })
         })
     }

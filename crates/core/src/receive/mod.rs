@@ -256,6 +256,7 @@ impl Server<'_> {
         finished: &channel::Receiver<StoreResult>,
         stopped: &AtomicBool,
     ) -> Result<(), NetError> {
+        let mut is_uncounted = false;
         let (mut next_overflow, mut next_idle_overflow) = (Instant::now(), Instant::now());
         let mut next_dropped = Instant::now() + DROPPED_INTERVAL;
         let mut next_removal = Instant::now() + REMOVAL_INTERVAL;
@@ -271,11 +272,13 @@ impl Server<'_> {
                 }
             })?;
             let now = Instant::now();
+            is_uncounted |= received;
             // Only who still lacks symbols is asked for it.
             let is_receiving = self.machine.receiving_transfers() > 0;
             if now >= if is_receiving { next_overflow } else { next_idle_overflow } {
                 next_overflow = now + OVERFLOW_INTERVAL;
                 next_idle_overflow = now + DROPPED_INTERVAL;
+                is_uncounted = false;
                 self.count_losses(socket.overflowed());
             }
             for result in finished.try_iter() {
@@ -326,6 +329,7 @@ impl Server<'_> {
                     self.machine.poll_timeout(),
                     linger,
                     self.next_tell(next_dropped),
+                    is_uncounted.then_some(next_idle_overflow),
                     Some(next_removal),
                 ];
                 let due = due.into_iter().flatten().min();
