@@ -85,7 +85,7 @@ pub enum FetchError {
 pub const CERTIFICATES_VARIABLE: &str = "SSL_CERT_FILE";
 
 /// One for all tasks of a process. It does without certificates, which cost more to read than
-/// a small file, and so cannot follow a redirection.
+/// a small file, and so follows no redirection: that may lead to HTTPS.
 static AGENT: LazyLock<ureq::Agent> =
     LazyLock::new(|| agent(|config| config.max_redirects(0).max_redirects_will_error(false)));
 
@@ -97,7 +97,7 @@ static TRUSTING_AGENT: LazyLock<Result<ureq::Agent, String>> = LazyLock::new(|| 
         _ => RootCerts::WebPki,
     };
     let tls = TlsConfig::builder().root_certs(root_certs).build();
-    Ok(agent(|config| config.tls_config(tls).max_redirects(MAX_REDIRECTS)))
+    Ok(agent(|config| config.tls_config(tls)))
 });
 
 fn agent(set: impl FnOnce(ConfigBuilder<AgentScope>) -> ConfigBuilder<AgentScope>) -> ureq::Agent {
@@ -116,15 +116,28 @@ fn agent(set: impl FnOnce(ConfigBuilder<AgentScope>) -> ConfigBuilder<AgentScope
 fn get(url: &str) -> Result<Response<Body>, FetchError> {
     let http = |error| FetchError::Http { url: url.to_owned(), error: Box::new(error) };
     // As browsers read it: spaces and the like are encoded.
-    let requested = url::Url::parse(url).map_or_else(|_| url.to_owned(), String::from);
+    let mut requested = url::Url::parse(url).map_or_else(|_| url.to_owned(), String::from);
+    let mut redirects = MAX_REDIRECTS;
     if requested.starts_with("http:") {
         let response = AGENT.get(&requested).call().map_err(http)?;
-        if !response.status().is_redirection() {
-            return Ok(response);
-        }
+        let Some(elsewhere) = redirected(&requested, &response) else { return Ok(response) };
+        requested = elsewhere;
+        redirects -= 1;
     }
     let agent = TRUSTING_AGENT.as_ref().map_err(|error| FetchError::Trust(error.clone()))?;
-    agent.get(requested).call().map_err(http)
+    let request = agent.get(requested).config().max_redirects(redirects).build();
+    request.call().map_err(http)
+}
+
+/// Where a response sends those who ask for `url`. One that does not say where is asked for
+/// again, by an agent that follows, and tells what is wrong.
+fn redirected(url: &str, response: &Response<Body>) -> Option<String> {
+    if !response.status().is_redirection() {
+        return None;
+    }
+    let location = response.headers().get("location").and_then(|value| value.to_str().ok());
+    let elsewhere = location.and_then(|to| url::Url::parse(url).ok()?.join(to).ok());
+    Some(elsewhere.map_or_else(|| url.to_owned(), String::from))
 }
 
 fn certificates(path: &Path) -> Result<RootCerts, Box<dyn std::error::Error>> {
@@ -248,6 +261,16 @@ mod tests {
         let url = serve_each(vec![MOVED, MOVED, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"]);
         let download = fetch(&url, dir.path(), u64::MAX, |_, _| ()).unwrap();
         assert_eq!((download.name.as_str(), download.bytes), ("file.bin", 2));
+    }
+
+    #[test]
+    fn a_url_that_is_redirected_is_asked_for_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = serve_each(vec![
+            b"HTTP/1.1 302 Found\r\nLocation: other\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi",
+        ]);
+        assert_eq!(fetch(&url, dir.path(), u64::MAX, |_, _| ()).unwrap().bytes, 2);
     }
 
     #[test]

@@ -74,9 +74,9 @@ thread_local! {
 #[derive(Debug)]
 pub struct Broadcaster {
     sender: TrainSender<UdpSocket>,
-    config: Destinations,
+    destinations: Destinations,
+    /// As asked for; what the kernel refuses, the sender remembers.
     segmentation: bool,
-    destinations: Vec<SocketAddr>,
     path_mtu: usize,
     receive_buffer: Vec<u8>,
     moderation: Moderation,
@@ -92,9 +92,10 @@ struct UdpSocket {
 }
 
 impl Broadcaster {
-    /// A socket on a free port: the one that this thread has [put back](Self::put_back), or a new one.
-    /// Without `segmentation` it does not even try to have the kernel cut trains into datagrams. With a key, what it sends is sealed and what is
-    /// not sealed with it is not received.
+    /// A socket on a free port: the one that this thread has [put back](Self::put_back), or a
+    /// new one. Without `segmentation` it does not even try to have the kernel cut trains into
+    /// datagrams. With a key, what it sends is sealed and what is not sealed with it is not
+    /// received.
     ///
     /// # Errors
     /// The interface is unknown, or the kernel refuses the socket.
@@ -105,7 +106,7 @@ impl Broadcaster {
     ) -> Result<Self, NetError> {
         let idle = IDLE
             .take()
-            .filter(|idle| idle.config == *destinations && idle.segmentation == segmentation);
+            .filter(|idle| idle.destinations == *destinations && idle.segmentation == segmentation);
         if let Some(mut idle) = idle {
             // A session of sealed frames is one transfer's.
             idle.sealing = key.map(Sealing::new);
@@ -122,9 +123,8 @@ impl Broadcaster {
         let path_mtu = mtus.min().unwrap_or(ETHERNET_MTU);
         Ok(Self {
             sender: TrainSender::new(UdpSocket { socket, state, headers }, segmentation),
-            config: destinations.clone(),
+            destinations: destinations.clone(),
             segmentation,
-            destinations: destinations.sockets().collect(),
             path_mtu,
             receive_buffer: vec![0; 1 << 16],
             moderation: Moderation::default(),
@@ -171,7 +171,7 @@ impl Broadcaster {
         };
         let segment_len = batch.segment_len;
         let most = segment_len * most_frames;
-        for &destination in &self.destinations {
+        for destination in self.destinations.sockets() {
             for bytes in batch.bytes.chunks(most) {
                 self.sender
                     .send(Train { bytes, segment_len, destination })

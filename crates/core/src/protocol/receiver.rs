@@ -41,6 +41,7 @@ const MIN_WINDOW: usize = 2;
 const JOIN_EVERY: u32 = 4;
 /// A sender with so small a window may have to wait.
 const NEARLY_CLOSED_WINDOW: usize = 16;
+
 /// What a [`Receiver`] goes by.
 #[derive(Debug, Clone, Copy)]
 pub struct ReceiverConfig {

@@ -256,8 +256,8 @@ impl Server<'_> {
         finished: &channel::Receiver<StoreResult>,
         stopped: &AtomicBool,
     ) -> Result<(), NetError> {
-        let mut is_uncounted = false;
-        let (mut next_overflow, mut next_idle_overflow) = (Instant::now(), Instant::now());
+        // When the kernel's drops were counted, and whether anything has come since.
+        let (mut counted_at, mut is_uncounted) = (Instant::now(), false);
         let mut next_dropped = Instant::now() + DROPPED_INTERVAL;
         let mut next_removal = Instant::now() + REMOVAL_INTERVAL;
         let mut linger_until = None;
@@ -275,9 +275,9 @@ impl Server<'_> {
             is_uncounted |= received;
             // Only who still lacks symbols is asked for it.
             let is_receiving = self.machine.receiving_transfers() > 0;
-            if now >= if is_receiving { next_overflow } else { next_idle_overflow } {
-                next_overflow = now + OVERFLOW_INTERVAL;
-                next_idle_overflow = now + DROPPED_INTERVAL;
+            let interval = if is_receiving { OVERFLOW_INTERVAL } else { DROPPED_INTERVAL };
+            if now >= counted_at + interval {
+                counted_at = now;
                 is_uncounted = false;
                 self.count_losses(socket.overflowed());
             }
@@ -329,7 +329,7 @@ impl Server<'_> {
                     self.machine.poll_timeout(),
                     linger,
                     self.next_tell(next_dropped),
-                    is_uncounted.then_some(next_idle_overflow),
+                    is_uncounted.then_some(counted_at + DROPPED_INTERVAL),
                     Some(next_removal),
                 ];
                 let due = due.into_iter().flatten().min();

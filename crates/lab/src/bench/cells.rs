@@ -142,9 +142,7 @@ pub fn cells() -> Vec<Cell> {
         cells.push(Cell { name, work, file_len, servers, faults });
     };
     let clean = Faults::default();
-    let one_file = |arguments| {
-        Work::Siar(Siar { style: Style::Mt, tasks: 1, arguments, sealed: false, events: true })
-    };
+    let one_file = |arguments| Work::Siar(Siar { arguments, ..Siar::new(Style::Mt, 1) });
     add("limit".into(), Work::Blast { one_by_one: false }, LARGE, 2, clean);
     for loss in LOSSES {
         let faults = Faults { loss, ..clean };
@@ -155,8 +153,7 @@ pub fn cells() -> Vec<Cell> {
         }
         add(format!("udpcast-loss-{loss}"), Work::Udpcast, LARGE, 2, faults);
     }
-    let sealed =
-        Work::Siar(Siar { style: Style::Mt, tasks: 1, arguments: &[], sealed: true, events: true });
+    let sealed = Work::Siar(Siar { sealed: true, ..Siar::new(Style::Mt, 1) });
     add("siar-sealed".into(), sealed, LARGE, 2, clean);
     for loss in [0, 1, 10] {
         let faults = Faults { loss, cut_trains: true, ..clean };
@@ -172,19 +169,16 @@ pub fn cells() -> Vec<Cell> {
     let slow = Faults { slow_link: true, ..clean };
     add("siar-slow-link".into(), one_file(&[]), SLOW_FILE, 2, slow);
     for style in STYLES {
-        let work =
-            Work::Siar(Siar { style, tasks: 4, arguments: &[], sealed: false, events: true });
-        add(format!("siar-four-{style}"), work, MEDIUM, 2, clean);
+        add(format!("siar-four-{style}"), Work::Siar(Siar::new(style, 4)), MEDIUM, 2, clean);
     }
     for tasks in SHARES {
-        let work = Work::Siar(Siar {
-            style: Style::Mt,
-            tasks,
-            arguments: &[],
-            sealed: false,
-            events: true,
-        });
-        add(format!("siar-share-{tasks}"), work, MEDIUM, 2, clean);
+        add(
+            format!("siar-share-{tasks}"),
+            Work::Siar(Siar::new(Style::Mt, tasks)),
+            MEDIUM,
+            2,
+            clean,
+        );
     }
     for count in SHARES {
         add(format!("siar-clients-{count}"), Work::Clients { count }, MEDIUM, 2, clean);
@@ -194,7 +188,7 @@ pub fn cells() -> Vec<Cell> {
         for style in STYLES {
             // The scripts keep no record either.
             let events = tasks == 1;
-            let work = Work::Siar(Siar { style, tasks, arguments: &[], sealed: false, events });
+            let work = Work::Siar(Siar { events, ..Siar::new(style, tasks) });
             add(format!("siar-tasks-{style}-{tasks}"), work, SMALL, 2, clean);
             let work = Work::Python { style, tasks };
             add(format!("python-tasks-{style}-{tasks}"), work, SMALL, 2, clean);

@@ -176,6 +176,31 @@ pub struct Siar {
     pub events: bool,
 }
 
+impl Siar {
+    /// So many files, with a record and nothing else that is special.
+    #[must_use]
+    pub fn new(style: Style, tasks: usize) -> Self {
+        Self { style, tasks, arguments: &[], sealed: false, events: true }
+    }
+}
+
+fn server(place: &Place<'_>, dir: &Path) -> Command {
+    let mut command = Command::new(place.binaries.server());
+    command.arg("--no-progress").arg("--dir").arg(dir);
+    command
+}
+
+/// A client that waits for all servers and keeps its downloads in `dir`.
+fn client(place: &Place<'_>, style: Style, dir: &Path) -> Command {
+    let mut command = Command::new(place.binaries.client(style));
+    command
+        .args(["--delay", "0s", "--no-progress", "--timeout", "60s", "--servers"])
+        .arg(place.arena.servers.len().to_string())
+        .arg("--dir")
+        .arg(dir);
+    command
+}
+
 /// Runs a client of Siar against its servers.
 ///
 /// # Errors
@@ -191,9 +216,8 @@ pub fn siar(place: &Place<'_>, source: &Source, what: &Siar) -> Result<Run, LabE
         }
     };
     let receivers = place.start_receivers("listening", |dir| {
-        let mut command = Command::new(place.binaries.server());
+        let mut command = server(place, dir);
         seal(&mut command);
-        command.arg("--no-progress").arg("--dir").arg(dir);
         command
     })?;
     let events = place.dir.join("client.events");
@@ -205,16 +229,9 @@ pub fn siar(place: &Place<'_>, source: &Source, what: &Siar) -> Result<Run, LabE
     let line = |name: &String| format!("\"{name}\" = \"{origin}/{name}{SUFFIX}\"\n");
     let text: String = names.iter().map(line).collect();
     fs::write(&list, text).map_err(LabError::file(&list))?;
-    let mut command = Command::new(place.binaries.client(what.style));
+    let mut command = client(place, what.style, &downloads);
     seal(&mut command);
-    command
-        .args(["--delay", "0s", "--no-progress", "--timeout", "60s", "--servers"])
-        .arg(receivers.len().to_string())
-        .arg("--dir")
-        .arg(&downloads)
-        .arg("--urls")
-        .arg(&list)
-        .args(what.arguments);
+    command.arg("--urls").arg(&list).args(what.arguments);
     if what.events {
         command.arg("--events").arg(&events);
     }
@@ -249,22 +266,14 @@ pub fn siar(place: &Place<'_>, source: &Source, what: &Siar) -> Result<Run, LabE
 /// # Errors
 /// The lab itself fails; a client that fails is a run with a fault.
 pub fn clients(place: &Place<'_>, source: &Source, count: usize) -> Result<Run, LabError> {
-    let receivers = place.start_receivers("listening", |dir| {
-        let mut command = Command::new(place.binaries.server());
-        command.arg("--no-progress").arg("--dir").arg(dir);
-        command
-    })?;
+    let receivers = place.start_receivers("listening", |dir| server(place, dir))?;
     let names = task_names(count);
     let start = |name: &String| -> Result<_, LabError> {
         let dir = place.dir.join(name);
         fs::create_dir_all(&dir).map_err(LabError::file(&dir))?;
         let (events, log) = (dir.join("events"), dir.join("log"));
-        let mut command = Command::new(place.binaries.client(Style::Mt));
+        let mut command = client(place, Style::Mt, &dir);
         command
-            .args(["--delay", "0s", "--no-progress", "--servers"])
-            .arg(receivers.len().to_string())
-            .arg("--dir")
-            .arg(&dir)
             .arg("--events")
             .arg(&events)
             .arg(format!("http://{ORIGIN}/{}/{name}{SUFFIX}", source.len));
