@@ -298,7 +298,9 @@ impl Telling {
             self.repair_sent = repair_sent;
             self.repairs.get_or_insert((now, now)).1 = now;
         }
-        if sender.is_source_sent() {
+        // A small file goes out before anybody has joined; it is not waited for until then.
+        let is_awaited = sender.is_source_sent() && !self.addresses.is_empty();
+        if is_awaited {
             self.tell_source_sent(sender, voice);
         }
         match event {
@@ -320,7 +322,7 @@ impl Telling {
                 if now >= self.last_progress + PROGRESS_INTERVAL {
                     self.last_progress = now;
                     let progress = sender.progress();
-                    if sender.is_source_sent() {
+                    if is_awaited {
                         let (done, total) = (progress.confirmed as u64, progress.joined as u64);
                         voice.progress(Phase::Confirming, done, total);
                     } else {

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use ureq::Body;
 use ureq::config::ConfigBuilder;
 use ureq::http::Response;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::typestate::AgentScope;
+use ureq::{Body, Proxy, ProxyProtocol};
 
 use crate::protocol::FileDigest;
 use crate::store::{safe_file_name, temporary_file};
@@ -118,7 +118,7 @@ fn get(url: &str) -> Result<Response<Body>, FetchError> {
     // As browsers read it: spaces and the like are encoded.
     let mut requested = url::Url::parse(url).map_or_else(|_| url.to_owned(), String::from);
     let mut redirects = MAX_REDIRECTS;
-    if requested.starts_with("http:") {
+    if !needs_certificates(&requested, AGENT.config().proxy()) {
         let response = AGENT.get(&requested).call().map_err(http)?;
         let Some(elsewhere) = redirected(&requested, &response) else { return Ok(response) };
         requested = elsewhere;
@@ -127,6 +127,11 @@ fn get(url: &str) -> Result<Response<Body>, FetchError> {
     let agent = TRUSTING_AGENT.as_ref().map_err(|error| FetchError::Trust(error.clone()))?;
     let request = agent.get(requested).config().max_redirects(redirects).build();
     request.call().map_err(http)
+}
+
+/// Whether anybody on the way to `url` has to prove who he is.
+fn needs_certificates(url: &str, proxy: Option<&Proxy>) -> bool {
+    !url.starts_with("http:") || proxy.is_some_and(|proxy| proxy.protocol() == ProxyProtocol::Https)
 }
 
 /// Where a response sends those who ask for `url`. One that does not say where is asked for
@@ -312,6 +317,15 @@ mod tests {
         let url = url.replace("file.bin", "a b \u{fc}.bin");
         let download = fetch(&url, dir.path(), u64::MAX, |_, _| ()).unwrap();
         assert_eq!(download.name, "a b \u{fc}.bin");
+    }
+
+    #[test]
+    fn certificates_are_needed_for_https_alone() {
+        let proxy = |url| Proxy::new(url).unwrap();
+        assert!(!needs_certificates("http://a/b", None));
+        assert!(!needs_certificates("http://a/b", Some(&proxy("http://p:3128"))));
+        assert!(needs_certificates("http://a/b", Some(&proxy("https://p:3128"))));
+        assert!(needs_certificates("https://a/b", None));
     }
 
     #[test]

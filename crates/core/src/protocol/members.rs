@@ -247,12 +247,12 @@ impl Members {
         self.all.values().filter(|member| member.is_waited_for())
     }
 
-    /// How many those are that have neither the file nor been given up.
     /// Whether anybody who was there from the beginning is still receiving.
     pub(super) fn is_first_receiving(&self, started: Instant) -> bool {
         self.all.values().any(|member| member.is_receiving() && member.joined_at <= started)
     }
 
+    /// How many those are that have neither the file nor been given up.
     pub(super) fn receiving_count(&mut self) -> usize {
         if let Some(count) = self.receiving {
             return count;

@@ -6,7 +6,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{self, Receiver, Sender};
 
@@ -16,6 +18,8 @@ use crate::store::{IncomingFile, Naming, PublishedFile, StoreError};
 
 /// One file's pieces are all handled by one thread; more threads serve more files at once.
 const MAX_THREADS: usize = 4;
+/// What takes no longer is not worth the changes of context that a thread costs.
+const AT_ONCE: Duration = Duration::from_micros(200);
 
 pub(super) enum StoreJob {
     Open { key: TransferKey, file: IncomingFile },
@@ -52,18 +56,21 @@ enum Job {
     Raw { from: SocketAddr, bytes: Vec<u8> },
 }
 
-/// The threads' jobs; they end when this is dropped.
+/// The threads' jobs; they end when this is dropped. Where the file system has just published a
+/// file at once, a small one is not handed to a thread.
 pub(super) struct Writers {
+    own: Writer,
     jobs: Vec<Sender<Job>>,
     threads: Vec<thread::JoinHandle<()>>,
+    results: Sender<StoreResult>,
 }
 
 struct Writer {
     dir: PathBuf,
     naming: Arc<Naming>,
     files: HashMap<TransferKey, IncomingFile>,
-    results: Sender<StoreResult>,
-    wakeup: Wakeup,
+    /// Whether the latest file was, by whatever writer.
+    is_published_at_once: Arc<AtomicBool>,
 }
 
 impl Writers {
@@ -73,35 +80,47 @@ impl Writers {
         socket: &ReceiveSocket,
         results: Sender<StoreResult>,
     ) -> io::Result<Self> {
-        let naming = Arc::new(naming);
+        let (naming, is_published_at_once) = (Arc::new(naming), Arc::default());
+        let writer = || Writer {
+            dir: dir.to_owned(),
+            naming: Arc::clone(&naming),
+            files: HashMap::new(),
+            is_published_at_once: Arc::clone(&is_published_at_once),
+        };
         let count = thread::available_parallelism().map_or(2, usize::from).clamp(2, MAX_THREADS);
-        let mut writers = Self { jobs: Vec::new(), threads: Vec::new() };
+        let mut writers =
+            Self { own: writer(), jobs: Vec::new(), threads: Vec::new(), results: results.clone() };
         for number in 0..count {
             // Unbounded, but what is in it is bounded by the receiver's block memory.
             let (jobs, queue) = channel::unbounded();
-            let writer = Writer {
-                dir: dir.to_owned(),
-                naming: Arc::clone(&naming),
-                files: HashMap::new(),
-                results: results.clone(),
-                wakeup: socket.wakeup()?,
-            };
+            let (writer, results, wakeup) = (writer(), results.clone(), socket.wakeup()?);
             let thread = thread::Builder::new()
                 .name(format!("writer-{number}"))
-                .spawn(move || writer.run(&queue))?;
+                .spawn(move || writer.run(&queue, &results, &wakeup))?;
             writers.jobs.push(jobs);
             writers.threads.push(thread);
         }
         Ok(writers)
     }
 
-    pub(super) fn submit(&self, job: StoreJob) {
+    /// The result of what is done at once can be received when this returns.
+    pub(super) fn submit(&mut self, job: StoreJob) {
         let (StoreJob::Open { key, .. }
         | StoreJob::Create { key, .. }
         | StoreJob::Block { key, .. }
         | StoreJob::Finish { key, .. }
         | StoreJob::Discard { key }) = &job;
-        self.send(&key.clone(), Job::Store(job));
+        let is_small = matches!(job, StoreJob::Create { .. });
+        if is_small && self.own.is_published_at_once.load(Ordering::Relaxed)
+            || self.own.files.contains_key(key)
+        {
+            if let Some(result) = self.own.store(job) {
+                // Who receives it lives as long as this.
+                let _ = self.results.send(result);
+            }
+        } else {
+            self.send(&key.clone(), Job::Store(job));
+        }
     }
 
     pub(super) fn submit_raw(&self, from: SocketAddr, bytes: Vec<u8>) {
@@ -138,17 +157,17 @@ impl Drop for Writers {
 }
 
 impl Writer {
-    fn run(mut self, queue: &Receiver<Job>) {
+    fn run(mut self, queue: &Receiver<Job>, results: &Sender<StoreResult>, wakeup: &Wakeup) {
         for job in queue {
             let result = match job {
                 Job::Store(job) => self.store(job),
                 Job::Raw { from, bytes } => Some(self.publish_raw(from, &bytes)),
             };
             if let Some(result) = result {
-                if self.results.send(result).is_err() {
+                if results.send(result).is_err() {
                     return;
                 }
-                self.wakeup.wake();
+                wakeup.wake();
             }
         }
     }
@@ -189,7 +208,9 @@ impl Writer {
             }
             StoreJob::Finish { key, file: announced } => {
                 let file = self.files.remove(&key)?;
+                let started = Instant::now();
                 let result = file.publish(announced.blake3, Some(&announced.name), &self.naming);
+                self.is_published_at_once.store(started.elapsed() < AT_ONCE, Ordering::Relaxed);
                 Some(StoreResult::Published { key, result })
             }
             StoreJob::Discard { key } => {
@@ -208,5 +229,73 @@ impl Writer {
             Ok(file.publish(*blake3.as_bytes(), None, &self.naming)?.path)
         };
         StoreResult::Raw { from, bytes: bytes.len(), blake3, result: publish() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::BlockLayout;
+    use crate::wire::TransferId;
+
+    fn empty_file() -> AnnouncedFile {
+        AnnouncedFile {
+            name: "empty".to_owned(),
+            size: 0,
+            blake3: *blake3::hash(b"").as_bytes(),
+            announced_ms: 0,
+            layout: BlockLayout::new(0, 64, 16).unwrap(),
+        }
+    }
+
+    fn writers(dir: &Path) -> (Writers, Receiver<StoreResult>) {
+        let socket = ReceiveSocket::bind("127.0.0.1:0".parse().unwrap(), &[], None).unwrap();
+        let (results, finished) = channel::unbounded();
+        (Writers::start(dir, Naming::original(), &socket, results).unwrap(), finished)
+    }
+
+    fn store(writers: &mut Writers, number: u64) -> TransferKey {
+        let key = ("127.0.0.1:1".parse().unwrap(), TransferId(number));
+        writers.submit(StoreJob::Create { key, size: 0 });
+        writers.submit(StoreJob::Finish { key, file: empty_file() });
+        key
+    }
+
+    #[test]
+    fn a_small_file_is_published_by_a_thread_or_at_once() {
+        for at_once in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let (mut writers, finished) = writers(dir.path());
+            writers.own.is_published_at_once.store(at_once, Ordering::Relaxed);
+            let key = store(&mut writers, 1);
+            let done_by_now = finished.len();
+            writers.stop();
+            if at_once {
+                assert_eq!(done_by_now, 1);
+            }
+            let StoreResult::Published { key: of, result } = finished.try_recv().unwrap() else {
+                panic!("not published");
+            };
+            assert_eq!((of, result.unwrap().path), (key, dir.path().join("empty")));
+            assert!(finished.try_recv().is_err());
+        }
+    }
+
+    #[test]
+    fn a_small_file_that_cannot_be_created_fails_once_wherever_it_is_stored() {
+        for at_once in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let (mut writers, finished) = writers(dir.path());
+            dir.close().unwrap();
+            writers.own.is_published_at_once.store(at_once, Ordering::Relaxed);
+            let key = store(&mut writers, 1);
+            writers.stop();
+            let StoreResult::Failed { key: of, error } = finished.try_recv().unwrap() else {
+                panic!("did not fail");
+            };
+            assert_eq!(of, key);
+            assert!(matches!(error, StoreError::Io { .. }), "{error}");
+            assert!(finished.try_recv().is_err());
+        }
     }
 }
