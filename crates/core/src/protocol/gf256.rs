@@ -145,9 +145,11 @@ mod x86_64 {
 
     use super::multiply;
 
-    /// Output symbols that are made together, and vectors of each: what fits the registers.
-    const TOGETHER: usize = 4;
+    /// Output symbols that are made together, each in so many vectors: what fits the registers.
+    const TOGETHER_AVX512: usize = 7;
+    const TOGETHER_AVX2: usize = 4;
     const WIDE: usize = 4;
+    const HALF: usize = WIDE / 2;
 
     /// Multiplication by each element as a matrix of bits, as `gf2p8affineqb` takes it: byte
     /// 7 - *n* is the row that makes bit *n* of the product.
@@ -191,24 +193,34 @@ mod x86_64 {
     /// Groups of output symbols, and of each symbol's columns: wide ones, since memory is
     /// read ahead along a symbol and not across symbols, then what is left.
     macro_rules! by_groups {
-        ($columns:ident, $vector:ty, $out:expr, $input:expr, $size:expr, $coefficients:expr) => {{
+        ($together:expr, $columns:ident, $vector:ty, $out:expr, $input:expr, $size:expr, $coefficients:expr) => {{
             let inputs = $input.len() / $size;
-            let mut outs = $out.chunks_exact_mut(TOGETHER * $size);
-            let mut rows = $coefficients.chunks_exact(TOGETHER * inputs);
-            for (out, rows) in (&mut outs).zip(&mut rows) {
-                by_groups!(TOGETHER, $columns, $vector, out, $input, $size, rows);
-            }
-            let rest = outs.into_remainder().chunks_exact_mut($size);
-            for (out, row) in rest.zip(rows.remainder().chunks_exact(inputs)) {
-                by_groups!(1, $columns, $vector, out, $input, $size, row);
+            let outs = $out.chunks_mut($together * $size);
+            for (out, rows) in outs.zip($coefficients.chunks($together * inputs)) {
+                match out.len() / $size {
+                    1 => by_columns!(1, $columns, $vector, out, $input, $size, rows),
+                    2 => by_columns!(2, $columns, $vector, out, $input, $size, rows),
+                    3 => by_columns!(3, $columns, $vector, out, $input, $size, rows),
+                    4 => by_columns!(4, $columns, $vector, out, $input, $size, rows),
+                    5 => by_columns!(5, $columns, $vector, out, $input, $size, rows),
+                    6 => by_columns!(6, $columns, $vector, out, $input, $size, rows),
+                    _ => by_columns!($together, $columns, $vector, out, $input, $size, rows),
+                }
             }
         }};
+    }
+
+    macro_rules! by_columns {
         ($outs:expr, $columns:ident, $vector:ty, $out:expr, $input:expr, $size:expr, $rows:expr) => {{
-            let wide = WIDE * size_of::<$vector>();
+            let (wide, half) = (WIDE * size_of::<$vector>(), HALF * size_of::<$vector>());
             let mut at = 0;
             while at + wide <= $size {
                 $columns::<{ $outs }, WIDE>($out, $input, $size, $rows, at..at + wide);
                 at += wide;
+            }
+            if at + half <= $size {
+                $columns::<{ $outs }, HALF>($out, $input, $size, $rows, at..at + half);
+                at += half;
             }
             while at < $size {
                 let end = (at + size_of::<$vector>()).min($size);
@@ -225,7 +237,15 @@ mod x86_64 {
         symbol_size: usize,
         coefficients: &[u8],
     ) {
-        by_groups!(affine_transform, __m512i, out, input, symbol_size, coefficients);
+        by_groups!(
+            TOGETHER_AVX512,
+            affine_transform,
+            __m512i,
+            out,
+            input,
+            symbol_size,
+            coefficients
+        );
     }
 
     #[inline]
@@ -263,7 +283,7 @@ mod x86_64 {
         symbol_size: usize,
         coefficients: &[u8],
     ) {
-        by_groups!(shuffle, __m256i, out, input, symbol_size, coefficients);
+        by_groups!(TOGETHER_AVX2, shuffle, __m256i, out, input, symbol_size, coefficients);
     }
 
     #[inline]
@@ -332,7 +352,9 @@ mod x86_64 {
         #[test]
         #[allow(unsafe_code)]
         fn every_kernel_agrees_with_the_field() {
-            for (size, inputs, outs) in [(1, 1, 1), (31, 3, 4), (64, 5, 9), (1408, 128, 6)] {
+            for (size, inputs, outs) in
+                [(1, 1, 1), (31, 3, 4), (64, 5, 9), (1408, 128, 6), (200, 3, 13)]
+            {
                 if is_x86_feature_detected!("avx2") {
                     // SAFETY: the processor has the features that the function asks for.
                     let kernel = |out: &mut [u8], input: &[u8], coefficients: &[u8]| unsafe {
