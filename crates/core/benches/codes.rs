@@ -8,6 +8,7 @@
 
 use std::time::{Duration, Instant};
 
+use rand::seq::index;
 use raptorq::{
     EncodingPacket, ObjectTransmissionInformation, PayloadId, SourceBlockDecoder,
     SourceBlockEncoder, SourceBlockEncodingPlan,
@@ -164,24 +165,11 @@ impl Code for RaptorQ {
     }
 }
 
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    /// So many of a block's symbols.
-    fn lost(&mut self, count: usize) -> Vec<usize> {
-        let mut left: Vec<usize> = (0..SYMBOLS).collect();
-        let picked = (0..count).map(|_| left.swap_remove(self.next() as usize % left.len()));
-        let mut lost: Vec<usize> = picked.collect();
-        lost.sort_unstable();
-        lost
-    }
+/// So many of a block's symbols.
+fn lost(count: usize) -> Vec<usize> {
+    let mut lost = index::sample(&mut rand::rng(), SYMBOLS, count).into_vec();
+    lost.sort_unstable();
+    lost
 }
 
 /// Gigabytes of file per second: the median of the rounds.
@@ -191,8 +179,7 @@ fn speed(mut rounds: Vec<Duration>) -> f64 {
 }
 
 fn main() {
-    let mut random = Random(0x5eed);
-    let mut filled = || (0..BLOCK_LEN).map(|_| random.next() as u8).collect();
+    let filled = || (0..BLOCK_LEN).map(|_| rand::random()).collect();
     let blocks: Vec<Vec<u8>> = (0..BLOCKS).map(|_| filled()).collect();
     let layout = ObjectTransmissionInformation::new(BLOCK_LEN as u64, SYMBOL_SIZE as u16, 1, 1, 8);
     let mut codes: Vec<Box<dyn Code>> = vec![
@@ -216,7 +203,7 @@ fn main() {
                 for block in &blocks {
                     let (repairs, took) = code.encode(block, count);
                     encoded_in += took;
-                    let lost = random.lost(count);
+                    let lost = lost(count);
                     let mut received = block.clone();
                     for index in &lost {
                         received[index * SYMBOL_SIZE..][..SYMBOL_SIZE].fill(0xee);
