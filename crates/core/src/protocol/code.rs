@@ -2,9 +2,9 @@
 //!
 //! Any `k` of a block's `k` + 128 encoding symbols give back its `k` source symbols. Repair
 //! symbols are made as they are needed, and a decode solves only for the symbols that were
-//! lost, so both sides pay for the loss and not for the block. General Reed-Solomon crates
-//! invert the whole k × k matrix for each new loss pattern; with 128 symbols that costs more
-//! than everything else together.
+//! lost, so both sides pay for the loss and not for the block. Crates for any
+//! Reed-Solomon code invert the whole k × k matrix for each new loss pattern, or transform the
+//! whole block; `benches/codes.rs` shows what that costs.
 
 use super::gf256::{Logarithm, add_combinations, inverse};
 

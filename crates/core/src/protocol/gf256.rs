@@ -145,9 +145,7 @@ mod x86_64 {
 
     use super::multiply;
 
-    /// Output symbols that are made together, each in so many vectors: what fits the registers.
-    const TOGETHER_AVX512: usize = 7;
-    const TOGETHER_AVX2: usize = 4;
+    /// Vectors of a symbol's columns that are made together.
     const WIDE: usize = 4;
     const HALF: usize = WIDE / 2;
 
@@ -190,26 +188,25 @@ mod x86_64 {
         table
     };
 
-    /// Groups of output symbols, and of each symbol's columns: wide ones, since memory is
-    /// read ahead along a symbol and not across symbols, then what is left.
+    /// Groups of as many output symbols as fit the registers, then of the `fewer` that are left.
     macro_rules! by_groups {
-        ($together:expr, $columns:ident, $vector:ty, $out:expr, $input:expr, $size:expr, $coefficients:expr) => {{
+        (
+            $together:literal or fewer $($fewer:literal)*, $columns:ident, $vector:ty,
+            $out:expr, $input:expr, $size:expr, $coefficients:expr
+        ) => {{
             let inputs = $input.len() / $size;
             let outs = $out.chunks_mut($together * $size);
             for (out, rows) in outs.zip($coefficients.chunks($together * inputs)) {
                 match out.len() / $size {
-                    1 => by_columns!(1, $columns, $vector, out, $input, $size, rows),
-                    2 => by_columns!(2, $columns, $vector, out, $input, $size, rows),
-                    3 => by_columns!(3, $columns, $vector, out, $input, $size, rows),
-                    4 => by_columns!(4, $columns, $vector, out, $input, $size, rows),
-                    5 => by_columns!(5, $columns, $vector, out, $input, $size, rows),
-                    6 => by_columns!(6, $columns, $vector, out, $input, $size, rows),
+                    $($fewer => by_columns!($fewer, $columns, $vector, out, $input, $size, rows),)*
                     _ => by_columns!($together, $columns, $vector, out, $input, $size, rows),
                 }
             }
         }};
     }
 
+    /// Groups of each symbol's columns: wide ones, since memory is read ahead along a symbol and
+    /// not across symbols, then what is left.
     macro_rules! by_columns {
         ($outs:expr, $columns:ident, $vector:ty, $out:expr, $input:expr, $size:expr, $rows:expr) => {{
             let (wide, half) = (WIDE * size_of::<$vector>(), HALF * size_of::<$vector>());
@@ -238,13 +235,8 @@ mod x86_64 {
         coefficients: &[u8],
     ) {
         by_groups!(
-            TOGETHER_AVX512,
-            affine_transform,
-            __m512i,
-            out,
-            input,
-            symbol_size,
-            coefficients
+            7 or fewer 1 2 3 4 5 6, affine_transform, __m512i,
+            out, input, symbol_size, coefficients
         );
     }
 
@@ -283,7 +275,10 @@ mod x86_64 {
         symbol_size: usize,
         coefficients: &[u8],
     ) {
-        by_groups!(TOGETHER_AVX2, shuffle, __m256i, out, input, symbol_size, coefficients);
+        by_groups!(
+            4 or fewer 1 2 3, shuffle, __m256i,
+            out, input, symbol_size, coefficients
+        );
     }
 
     #[inline]

@@ -254,8 +254,8 @@ mod tests {
         (Writers::start(dir, Naming::original(), &socket, results).unwrap(), finished)
     }
 
-    fn store(writers: &mut Writers, number: u64) -> TransferKey {
-        let key = ("127.0.0.1:1".parse().unwrap(), TransferId(number));
+    fn store(writers: &mut Writers) -> TransferKey {
+        let key = ("127.0.0.1:1".parse().unwrap(), TransferId(1));
         writers.submit(StoreJob::Create { key, size: 0 });
         writers.submit(StoreJob::Finish { key, file: empty_file() });
         key
@@ -267,7 +267,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let (mut writers, finished) = writers(dir.path());
             writers.own.is_published_at_once.store(at_once, Ordering::Relaxed);
-            let key = store(&mut writers, 1);
+            let key = store(&mut writers);
             let done_by_now = finished.len();
             writers.stop();
             if at_once {
@@ -288,7 +288,7 @@ mod tests {
             let (mut writers, finished) = writers(dir.path());
             dir.close().unwrap();
             writers.own.is_published_at_once.store(at_once, Ordering::Relaxed);
-            let key = store(&mut writers, 1);
+            let key = store(&mut writers);
             writers.stop();
             let StoreResult::Failed { key: of, error } = finished.try_recv().unwrap() else {
                 panic!("did not fail");
