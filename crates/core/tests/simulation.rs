@@ -405,16 +405,25 @@ fn one_that_comes_late_is_served() {
 fn memory_full_of_unrepaired_blocks_does_not_wedge_a_late_receiver() {
     let file = sample(3_000_000);
     let ms = Duration::from_millis;
-    for (seed, gone) in [(5, ms(120)), (6, Duration::MAX), (7, ms(90))] {
+    for gone in [ms(90), ms(120), Duration::MAX] {
         let down =
             BTreeMap::from([(1, ms(0)..ms(40)), (2, ms(0)..ms(80)), (0, gone..Duration::MAX)]);
         let faults = Faults { loss: 10, ..Faults::default() };
-        let outcome = run_at_rate(Some(15_000_000), &file, 3, faults, seed, down);
-        for late in [1, 2] {
-            let published = outcome.published[late].as_deref();
-            assert!(published == Some(file.as_slice()), "receiver {late}, seed {seed}");
+        let outcomes = (5..20).map(|seed| {
+            (seed, run_at_rate(Some(15_000_000), &file, 3, faults, seed, down.clone()))
+        });
+        // Of a late one all announcements may be lost.
+        let all_joined = outcomes.filter(|(_, outcome)| outcome.progress.joined == 3).take(3);
+        let mut runs = 0;
+        for (seed, outcome) in all_joined {
+            runs += 1;
+            for late in [1, 2] {
+                let published = outcome.published[late].as_deref();
+                assert!(published == Some(file.as_slice()), "receiver {late}, seed {seed}");
+            }
+            assert!(outcome.took < Duration::from_secs(10), "seed {seed}: {:?}", outcome.took);
         }
-        assert!(outcome.took < Duration::from_secs(10), "seed {seed}: {:?}", outcome.took);
+        assert_eq!(runs, 3);
     }
 }
 

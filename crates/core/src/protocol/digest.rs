@@ -15,8 +15,13 @@ impl FileDigest {
     /// Of what `hasher` was given.
     #[must_use]
     pub fn of(hasher: &blake3::Hasher) -> Self {
+        Self::from_output(hasher.finalize_xof())
+    }
+
+    /// Of what BLAKE3 puts out at the root of its tree.
+    #[must_use]
+    pub fn from_output(mut output: blake3::OutputReader) -> Self {
         let (mut name, mut secret) = ([0; 32], [0; 32]);
-        let mut output = hasher.finalize_xof();
         output.fill(&mut name);
         output.fill(&mut secret);
         Self { name, secret }

@@ -152,6 +152,7 @@ pub(super) struct Members {
     slowest: Option<Slowest>,
     window: Option<usize>,
     receiving: Option<usize>,
+    worst_loss: Option<f64>,
     judged_at: Option<Instant>,
 }
 
@@ -177,6 +178,7 @@ impl Members {
         self.slowest = None;
         self.window = None;
         self.receiving = None;
+        self.worst_loss = None;
     }
 
     /// A word from `id`, if it comes from the address it joined from.
@@ -218,6 +220,7 @@ impl Members {
             slowest.count = slowest.count.saturating_sub(1);
         }
         member.take_status(now, answer, window);
+        self.worst_loss = None;
         if !member.is_receiving() {
             self.look_again();
         }
@@ -291,8 +294,13 @@ impl Members {
     }
 
     /// Loss at the member in the pass that suffers most.
-    pub(super) fn worst_loss(&self) -> f64 {
-        self.in_pass().map(|member| member.path.loss()).fold(0.0, f64::max)
+    pub(super) fn worst_loss(&mut self) -> f64 {
+        if let Some(loss) = self.worst_loss {
+            return loss;
+        }
+        let loss = self.in_pass().map(|member| member.path.loss()).fold(0.0, f64::max);
+        self.worst_loss = Some(loss);
+        loss
     }
 
     /// The one in the pass whose answers take much longer than all others'.

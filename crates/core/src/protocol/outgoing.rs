@@ -2,17 +2,20 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::ops::RangeInclusive;
 
 use super::block::{BlockLayout, MAX_REPAIR_SYMBOLS};
 use super::code::{CauchyCode, ErasureCode};
 use crate::wire::{Status, Symbol, TransferId};
 
-/// Neighbouring datagrams are spread over this many blocks, so that a burst of losses does
-/// not fall on one.
-const INTERLEAVED_BLOCKS: usize = 8;
-/// The same where symbols are being lost. A train of datagrams that is lost whole, as a local
-/// switch loses it, then costs each block hardly more than one.
-const INTERLEAVED_BLOCKS_UNDER_LOSS: usize = 48;
+/// Neighbouring datagrams are spread over as many blocks as there are receivers, within these
+/// bounds, so that the bursts that different receivers lose do not all fall on one block. More
+/// blocks than needed would leave the cache before they are sent.
+const INTERLEAVED_BLOCKS: RangeInclusive<usize> = 2..=8;
+/// The same where symbols are being lost, with so many for each receiver. A train of datagrams
+/// that is lost whole, as a local switch loses it, then costs each block one or two.
+const INTERLEAVED_BLOCKS_UNDER_LOSS: RangeInclusive<usize> = 24..=48;
+const BLOCKS_FOR_RECEIVER_UNDER_LOSS: usize = 12;
 /// Smoothed loss from which on it is worth while.
 const LOSSY: f64 = 0.03;
 /// Of the repair symbols themselves, no more than this share is expected to get lost.
@@ -48,6 +51,8 @@ pub(super) struct Conditions {
     pub(super) round: u32,
     /// Blocks that may be outstanding.
     pub(super) window: usize,
+    /// How many still receive.
+    pub(super) receivers: usize,
     /// Smoothed share of symbols lost at the worst receiver.
     pub(super) loss: f64,
 }
@@ -252,7 +257,7 @@ impl Outgoing {
         self.sent += 1;
         if outstanding.ready.is_empty() {
             self.spare_ready.push(std::mem::take(&mut outstanding.ready_bytes));
-            self.spare_ready.truncate(INTERLEAVED_BLOCKS_UNDER_LOSS);
+            self.spare_ready.truncate(*INTERLEAVED_BLOCKS_UNDER_LOSS.end());
         }
         outstanding.queued = outstanding.queued.saturating_sub(1);
         if outstanding.queued == 0 {
@@ -367,12 +372,7 @@ impl Outgoing {
         source: &mut dyn BlockSource,
         conditions: Conditions,
     ) -> io::Result<()> {
-        let most = if conditions.loss > LOSSY {
-            // The next blocks should be on their way while these are repaired.
-            INTERLEAVED_BLOCKS_UNDER_LOSS.min(conditions.window * 3 / 8).max(INTERLEAVED_BLOCKS)
-        } else {
-            INTERLEAVED_BLOCKS
-        };
+        let most = interleaved_blocks(conditions);
         let mut opened = 0;
         while opened < most && self.may_open_block(conditions.window) {
             opened += 1;
@@ -424,6 +424,18 @@ impl Outgoing {
         bytes[len..].fill(0);
         source.read_at(range.start, &mut bytes[..len])
     }
+}
+
+fn interleaved_blocks(conditions: Conditions) -> usize {
+    let within =
+        |bounds: RangeInclusive<usize>, blocks: usize| blocks.clamp(*bounds.start(), *bounds.end());
+    let blocks = within(INTERLEAVED_BLOCKS, conditions.receivers);
+    if conditions.loss <= LOSSY {
+        return blocks;
+    }
+    let many = conditions.receivers * BLOCKS_FOR_RECEIVER_UNDER_LOSS;
+    // The next blocks should be on their way while these are repaired.
+    within(INTERLEAVED_BLOCKS_UNDER_LOSS, many).min(conditions.window * 3 / 8).max(blocks)
 }
 
 /// Repair symbols to send so that about `deficit` arrive.

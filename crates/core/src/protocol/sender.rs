@@ -591,7 +591,8 @@ impl Sender {
         let paced = self.flow.paced_segments(batch.segment_len);
         let room = room.min(max_segments).min(paced).min(self.flow.batch_segments());
         let loss = self.members.worst_loss();
-        let conditions = Conditions { round: self.polls.round(), window, loss };
+        let receivers = self.members.receiving_count();
+        let conditions = Conditions { round: self.polls.round(), window, receivers, loss };
         for _ in 0..room {
             if !self.outgoing.emit(source, conditions, &mut batch.bytes)? {
                 break;
@@ -651,7 +652,8 @@ impl Sender {
         }
         batch.bytes.resize(segment_len, 0);
         batch.segment_len = segment_len;
-        let conditions = Conditions { round: self.polls.round(), window: usize::MAX, loss: 0.0 };
+        let (round, window) = (self.polls.round(), usize::MAX);
+        let conditions = Conditions { round, window, receivers: 0, loss: 0.0 };
         for _ in 0..symbols {
             self.outgoing.emit(source, conditions, &mut batch.bytes)?;
         }

@@ -1,17 +1,19 @@
 //! A file that arrives in pieces, in any order.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use rangemap::RangeSet;
 use tempfile::{NamedTempFile, TempPath};
 
 use crate::protocol::{AnnouncedFile, FileDigest};
 
 use super::partial::{Journal, Partial};
+use super::piece_hasher::PieceHasher;
 use super::{safe_file_name, sync_dir, temporary_file, with_number};
 
 /// How received files are called.
@@ -67,19 +69,10 @@ pub enum StoreError {
     },
 }
 
-/// A write may read back so many pieces: others wait for it.
-const MOST_READ_BACK: usize = 4;
-/// Most bytes that all files together keep in memory until their turn to be hashed comes.
-const MAX_KEPT: usize = 8 << 20;
-static KEPT: AtomicUsize = AtomicUsize::new(0);
-
-/// A piece written behind what is hashed.
-#[derive(Debug)]
-enum Ahead {
-    Kept(Vec<u8>),
-    /// Its length: it will be read back.
-    Written(usize),
-}
+/// So many blocks that a killed process has left are hashed with each block that is written.
+const HASHED_BY_THE_WAY: usize = 4;
+/// Bytes that are read back at once.
+const MAX_READ: u64 = 1 << 18;
 
 /// A file that was received, verified, and stands under its final name.
 #[derive(Debug)]
@@ -95,10 +88,11 @@ pub struct PublishedFile {
 pub struct IncomingFile {
     dir: PathBuf,
     file: NamedTempFile,
-    hasher: Box<blake3::Hasher>,
-    hashed: u64,
-    ahead: AheadPieces,
-    buffer: Vec<u8>,
+    size: u64,
+    written: RangeSet<u64>,
+    hasher: Box<PieceHasher>,
+    /// The blocks that a killed process has left, to be hashed yet.
+    left: Vec<Range<u64>>,
     /// Of a file that another process could go on with.
     journal: Option<Journal>,
 }
@@ -112,7 +106,7 @@ impl IncomingFile {
         let at = |error| StoreError::Io { path: dir.to_owned(), error };
         let file = temporary_file(dir).map_err(at)?;
         require_space(dir, size)?;
-        Ok(Self::new(dir, file))
+        Ok(Self::new(dir, file, size))
     }
 
     /// What a killed process has left of an announced file, if anything; see
@@ -162,32 +156,24 @@ impl IncomingFile {
         partial: Partial,
     ) -> Result<(Self, Vec<u32>), StoreError> {
         let at = |error| StoreError::Io { path: dir.to_owned(), error };
-        let lengths = partial.written.iter().map(|block| {
-            let range = announced.layout.byte_range(*block);
-            // A block fits memory.
-            (range.start, (range.end - range.start) as usize)
-        });
-        let pieces: BTreeMap<u64, usize> = lengths.collect();
-        let written: usize = pieces.values().sum();
+        let place = |block: &u32| announced.layout.byte_range(*block);
+        let left: Vec<Range<u64>> = partial.written.iter().map(place).collect();
+        let written: u64 = left.iter().map(|place| place.end - place.start).sum();
         // Before it becomes a temporary file, which would be removed.
-        require_space(dir, announced.size - written as u64)?;
+        require_space(dir, announced.size - written)?;
         let path = TempPath::try_from_path(partial.path).map_err(at)?;
-        let mut file = Self::new(dir, NamedTempFile::from_parts(partial.file, path));
+        let mut file =
+            Self::new(dir, NamedTempFile::from_parts(partial.file, path), announced.size);
         file.journal = Some(partial.journal);
-        file.ahead.pieces = pieces.into_iter().map(|(at, len)| (at, Ahead::Written(len))).collect();
+        file.written.extend(left.iter().cloned());
+        file.left = left;
         Ok((file, partial.written))
     }
 
-    fn new(dir: &Path, file: NamedTempFile) -> Self {
-        Self {
-            dir: dir.to_owned(),
-            file,
-            hasher: Box::default(),
-            hashed: 0,
-            ahead: AheadPieces::default(),
-            buffer: Vec::new(),
-            journal: None,
-        }
+    fn new(dir: &Path, file: NamedTempFile, size: u64) -> Self {
+        let hasher = Box::new(PieceHasher::new(size));
+        let (dir, written, left) = (dir.to_owned(), RangeSet::new(), Vec::new());
+        Self { dir, file, size, written, hasher, left, journal: None }
     }
 
     /// Writes a block at its place, and notes that it is there.
@@ -200,48 +186,46 @@ impl IncomingFile {
         noted.unwrap_or(Ok(())).map_err(|error| self.io_error(error))
     }
 
-    /// Writes a piece at its place and hashes as far as the file is without gaps.
+    /// Writes a piece of the file at its place and hashes it, while it is in the cache. What was
+    /// written before stays as it is.
     ///
     /// # Errors
     /// The disk is full or failing.
     pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
-        if offset < self.hashed {
-            // What is hashed stays as it was hashed.
-            return Ok(());
+        let place = offset..offset + bytes.len() as u64;
+        if !place.is_empty() && !self.written.overlaps(&place) {
+            let written = self.file.as_file().write_all_at(bytes, offset);
+            written.map_err(|error| self.io_error(error))?;
+            self.written.insert(place);
+            if !PieceHasher::is_full() {
+                self.hash(offset, bytes)?;
+            }
         }
-        self.file.as_file().write_all_at(bytes, offset).map_err(|error| self.io_error(error))?;
-        if offset != self.hashed {
-            self.ahead.insert(offset, bytes);
-            return self.hash_on(MOST_READ_BACK);
+        for place in (0..HASHED_BY_THE_WAY).map_while(|_| self.left.pop()).collect::<Vec<_>>() {
+            self.read_and_hash(place)?;
         }
-        self.hasher.update(bytes);
-        self.hashed += bytes.len() as u64;
-        self.hash_on(MOST_READ_BACK)
+        Ok(())
     }
 
-    /// Hashes the pieces that follow what is hashed; of those that must be read back, at most
-    /// so many.
-    fn hash_on(&mut self, mut read_back: usize) -> Result<(), StoreError> {
-        while let Some(piece) = self.ahead.pieces.remove(&self.hashed) {
-            match piece {
-                Ahead::Kept(piece) => {
-                    self.hasher.update(&piece);
-                    self.hashed += piece.len() as u64;
-                    self.ahead.spare.push(piece);
-                }
-                Ahead::Written(len) if read_back == 0 => {
-                    self.ahead.pieces.insert(self.hashed, Ahead::Written(len));
-                    break;
-                }
-                Ahead::Written(len) => {
-                    read_back -= 1;
-                    self.buffer.resize(len, 0);
-                    let read = self.file.as_file().read_exact_at(&mut self.buffer, self.hashed);
-                    read.map_err(|error| self.io_error(error))?;
-                    self.hasher.update(&self.buffer);
-                    self.hashed += len as u64;
-                }
-            }
+    fn hash(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        let file = self.file.as_file();
+        let hashed = self.hasher.update(offset, bytes, |at, chunk| file.read_exact_at(chunk, at));
+        hashed.map_err(|error| self.io_error(error))
+    }
+
+    fn read_and_hash(&mut self, place: Range<u64>) -> Result<(), StoreError> {
+        // Not longer than a block or MAX_READ.
+        let mut bytes = vec![0; (place.end - place.start) as usize];
+        let read = self.file.as_file().read_exact_at(&mut bytes, place.start);
+        read.map_err(|error| self.io_error(error))?;
+        self.hash(place.start, &bytes)
+    }
+
+    /// Hashes what has not been, from the file's begin to its end.
+    fn hash_gaps(&mut self) -> Result<(), StoreError> {
+        while let Some(gap) = self.hasher.first_gap() {
+            let end = gap.end.min(gap.start + MAX_READ);
+            self.read_and_hash(gap.start..end)?;
         }
         Ok(())
     }
@@ -257,21 +241,22 @@ impl IncomingFile {
         name: Option<&str>,
         naming: &Naming,
     ) -> Result<PublishedFile, StoreError> {
-        self.hash_on(usize::MAX)?;
+        self.hash_gaps()?;
         let digest = self.verify(announced)?;
         let path = match name {
-            Some(name) if !naming.numbered => self.rename_to(&safe_file_name(name)),
+            Some(name) if !naming.numbered => self.rename_to(&safe_file_name(name), digest),
             _ => {
                 let number = naming.next.fetch_add(1, Ordering::Relaxed);
                 let extension = self.extension(name.unwrap_or_default());
-                self.rename_to(&format!("img{number}{extension}"))
+                self.rename_to(&format!("img{number}{extension}"), digest)
             }
         };
         Ok(PublishedFile { path: path?, digest })
     }
 
     fn verify(&self, announced: [u8; 32]) -> Result<FileDigest, StoreError> {
-        let digest = FileDigest::of(&self.hasher);
+        let missing = || self.io_error(io::Error::other("not all of it was written"));
+        let digest = self.hasher.digest().ok_or_else(missing)?;
         if digest.name() != announced {
             let [announced, actual] = [announced, digest.name()].map(blake3::Hash::from_bytes);
             return Err(StoreError::Corrupt { announced, actual });
@@ -295,8 +280,7 @@ impl IncomingFile {
             .map_or_else(|| ".bin".to_owned(), |extension| format!(".{}", extension.display()))
     }
 
-    fn rename_to(self, name: &str) -> Result<PathBuf, StoreError> {
-        let digest = self.hasher.finalize();
+    fn rename_to(self, name: &str, digest: FileDigest) -> Result<PathBuf, StoreError> {
         let mut file = self.file;
         for number in 0..u32::MAX {
             let candidate = if number == 0 { name.to_owned() } else { with_number(name, number) };
@@ -304,7 +288,7 @@ impl IncomingFile {
             let persisted = match file.persist_noclobber(&path) {
                 Err(error)
                     if error.error.kind() == io::ErrorKind::AlreadyExists
-                        && is_same_file(&path, self.hashed, digest) =>
+                        && is_same_file(&path, self.size, digest) =>
                 {
                     error.file.persist(&path)
                 }
@@ -343,53 +327,10 @@ fn require_space(dir: &Path, size: u64) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The pieces of one file that wait to be hashed.
-#[derive(Debug, Default)]
-struct AheadPieces {
-    /// By offset.
-    pieces: BTreeMap<u64, Ahead>,
-    /// Memory of pieces that have been hashed.
-    spare: Vec<Vec<u8>>,
-    /// This file's part of `KEPT`: its pieces and its spare memory.
-    reserved: usize,
-}
-
-impl AheadPieces {
-    /// Keeps a copy of what was written at `offset`, if there is memory for it.
-    fn insert(&mut self, offset: u64, bytes: &[u8]) {
-        let piece = self.spare.pop().or_else(|| self.reserve(bytes.len()));
-        let piece = match piece {
-            Some(mut piece) => {
-                piece.clear();
-                piece.extend_from_slice(bytes);
-                Ahead::Kept(piece)
-            }
-            None => Ahead::Written(bytes.len()),
-        };
-        self.pieces.insert(offset, piece);
-    }
-
-    fn reserve(&mut self, len: usize) -> Option<Vec<u8>> {
-        let before = KEPT.fetch_add(len, Ordering::Relaxed);
-        if before + len > MAX_KEPT {
-            KEPT.fetch_sub(len, Ordering::Relaxed);
-            return None;
-        }
-        self.reserved += len;
-        Some(Vec::with_capacity(len))
-    }
-}
-
-impl Drop for AheadPieces {
-    fn drop(&mut self) {
-        KEPT.fetch_sub(self.reserved, Ordering::Relaxed);
-    }
-}
-
-fn is_same_file(path: &Path, size: u64, digest: blake3::Hash) -> bool {
+fn is_same_file(path: &Path, size: u64, digest: FileDigest) -> bool {
     let is_candidate =
         path.symlink_metadata().is_ok_and(|data| data.is_file() && data.len() == size);
-    is_candidate && hash_file(path).is_ok_and(|actual| actual == digest)
+    is_candidate && hash_file(path).is_ok_and(|actual| *actual.as_bytes() == digest.name())
 }
 
 fn hash_file(path: &Path) -> io::Result<blake3::Hash> {
@@ -424,6 +365,36 @@ mod tests {
         assert_eq!(path, dir.path().join("a.txt"));
         assert_eq!(std::fs::read(path).unwrap(), b"hello world");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    /// More gaps than the hasher has room for, and then none.
+    #[test]
+    fn pieces_between_many_gaps_make_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes: Vec<u8> = (0..1_000_001u32).map(|at| (at % 251) as u8).collect();
+        let mut file = IncomingFile::create(dir.path(), bytes.len() as u64).unwrap();
+        let pieces = || (0..).step_by(1500).zip(bytes.chunks(1500));
+        for odd in [1, 0] {
+            for (offset, piece) in pieces().skip(odd).step_by(2) {
+                file.write_at(offset, piece).unwrap();
+                file.write_at(offset, &[0xee; 7]).unwrap();
+            }
+            assert!(odd == 0 || PieceHasher::is_full());
+        }
+        let announced = *blake3::hash(&bytes).as_bytes();
+        let published = file.publish(announced, Some("a"), &Naming::original()).unwrap();
+        assert_eq!(std::fs::read(published.path).unwrap(), bytes);
+    }
+
+    #[test]
+    fn a_file_with_a_gap_is_not_published() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = IncomingFile::create(dir.path(), 3).unwrap();
+        file.write_at(0, b"a").unwrap();
+        file.write_at(2, b"c").unwrap();
+        let announced = *blake3::hash(b"abc").as_bytes();
+        file.publish(announced, Some("a"), &Naming::original()).unwrap_err();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod incoming_file;
 mod name;
 mod partial;
+mod piece_hasher;
 
 pub use incoming_file::{IncomingFile, Naming, PublishedFile, StoreError};
 pub use name::{safe_file_name, with_number};
