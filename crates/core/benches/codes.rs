@@ -57,9 +57,10 @@ impl Code for Own {
 
     fn decode(&mut self, received: &mut [u8], lost: &[usize], repairs: &[Vec<u8>]) -> Duration {
         let lost: Vec<u16> = lost.iter().map(|&index| index as u16).collect();
+        let numbers: Vec<u16> = (0..repairs.len() as u16).collect();
+        let mut repairs = repairs.concat();
         let started = Instant::now();
-        let repairs: Vec<(u16, &[u8])> = (0..).zip(repairs.iter().map(Vec::as_slice)).collect();
-        CauchyCode.decode(received, SYMBOL_SIZE, &lost, &repairs).unwrap();
+        CauchyCode.decode(received, SYMBOL_SIZE, &lost, &numbers, &mut repairs).unwrap();
         started.elapsed()
     }
 }

@@ -16,6 +16,7 @@ pub mod event;
 pub mod fetch;
 pub mod net;
 pub mod options;
+mod prefetch;
 pub mod progress;
 pub mod protocol;
 pub mod receive;

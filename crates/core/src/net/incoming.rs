@@ -16,6 +16,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::moderation::Moderation;
 use super::{Interface, NetError};
+use crate::prefetch::{LINE, prefetch};
 
 /// Bytes of receive buffer that are asked for; what the kernel gives is
 /// [`ReceiveSocket::recv_buffer`].
@@ -25,6 +26,8 @@ const BUFFER_LEN: usize = 1 << 16;
 /// Of long trains, one call takes no more than the processor's cache holds until they are handled.
 const LONG_TRAINS: usize = 3;
 const LONG_TRAIN_LEN: usize = 1 << 13;
+/// The head of the datagram that is so many behind the present one is fetched from memory.
+const DATAGRAMS_AHEAD: usize = 4;
 
 /// A train of datagrams from one sender.
 #[derive(Debug)]
@@ -44,8 +47,14 @@ impl<'a> Datagrams<'a> {
 
     /// One by one; a single empty datagram is one too.
     pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let empty = self.bytes.is_empty().then_some(self.bytes);
-        self.bytes.chunks(self.stride.max(1)).chain(empty)
+        let (bytes, stride) = (self.bytes, self.stride.max(1));
+        let datagrams = bytes.chunks(stride).enumerate().map(move |(index, datagram)| {
+            // The kernel's copy has left the cache: else each would be waited for.
+            let ahead = bytes.get((index + DATAGRAMS_AHEAD) * stride..).unwrap_or_default();
+            prefetch(&ahead[..ahead.len().min(LINE)]);
+            datagram
+        });
+        datagrams.chain(bytes.is_empty().then_some(bytes))
     }
 }
 

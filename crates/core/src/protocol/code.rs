@@ -14,8 +14,9 @@ pub trait ErasureCode {
     /// holds whole symbols one after the other.
     fn encode(&self, source: &[u8], symbol_size: usize, repairs: &[u16], out: &mut Vec<u8>);
 
-    /// Fills the `lost` symbols of `source` from as many `repairs` (their numbers and
-    /// bytes). Bytes of lost symbols are overwritten, whatever they were.
+    /// Fills the `lost` symbols of `source` from as many repair symbols: their numbers, and
+    /// their bytes one after the other, which are used up. Bytes of lost symbols are
+    /// overwritten, whatever they were.
     ///
     /// # Errors
     /// There are fewer repairs than lost symbols, or one comes twice.
@@ -24,7 +25,8 @@ pub trait ErasureCode {
         source: &mut [u8],
         symbol_size: usize,
         lost: &[u16],
-        repairs: &[(u16, &[u8])],
+        repairs: &[u16],
+        repair_bytes: &mut [u8],
     ) -> Result<(), DecodeError>;
 }
 
@@ -47,17 +49,19 @@ fn point(repair: u16) -> u8 {
     128 + repair as u8
 }
 
-/// The coefficients of a block's source symbols in one repair symbol.
-fn coefficients(repair: u16, symbols: usize) -> impl Iterator<Item = u8> {
-    // A block has at most 128 symbols.
-    (0..symbols as u8).map(move |index| inverse(point(repair) ^ index))
+/// The coefficients of a block's source symbols in the repair symbols, row by row.
+fn coefficients(repairs: &[u16], symbols: usize) -> Vec<u8> {
+    let mut rows = Vec::with_capacity(repairs.len() * symbols);
+    for &repair in repairs {
+        // A block has at most 128 symbols.
+        rows.extend((0..symbols as u8).map(|index| inverse(point(repair) ^ index)));
+    }
+    rows
 }
 
 impl ErasureCode for CauchyCode {
     fn encode(&self, source: &[u8], symbol_size: usize, repairs: &[u16], out: &mut Vec<u8>) {
-        let symbols = source.len() / symbol_size;
-        let factors: Vec<u8> =
-            repairs.iter().flat_map(|&repair| coefficients(repair, symbols)).collect();
+        let factors = coefficients(repairs, source.len() / symbol_size);
         let start = out.len();
         out.resize(start + repairs.len() * symbol_size, 0);
         add_combinations(&mut out[start..], source, symbol_size, &factors);
@@ -68,26 +72,23 @@ impl ErasureCode for CauchyCode {
         source: &mut [u8],
         symbol_size: usize,
         lost: &[u16],
-        repairs: &[(u16, &[u8])],
+        repairs: &[u16],
+        repair_bytes: &mut [u8],
     ) -> Result<(), DecodeError> {
         let repairs = repairs.get(..lost.len()).ok_or(DecodeError)?;
-        let numbers: Vec<u16> = repairs.iter().map(|&(repair, _)| repair).collect();
-        let solution = inverse_matrix(&numbers, lost).ok_or(DecodeError)?;
-        // What is left of each repair symbol once the known source symbols are taken out.
-        let mut syndromes = Vec::with_capacity(repairs.len() * symbol_size);
+        let syndromes = repair_bytes.get_mut(..lost.len() * symbol_size).ok_or(DecodeError)?;
+        let solution = inverse_matrix(repairs, lost).ok_or(DecodeError)?;
         let symbols = source.len() / symbol_size;
-        let mut factors = Vec::with_capacity(repairs.len() * symbols);
-        for (repair, bytes) in repairs {
-            syndromes.extend_from_slice(bytes);
-            let start = factors.len();
-            factors.extend(coefficients(*repair, symbols));
+        let mut factors = coefficients(repairs, symbols);
+        for row in factors.chunks_exact_mut(symbols) {
             for &index in lost {
-                factors[start + usize::from(index)] = 0;
+                row[usize::from(index)] = 0;
             }
         }
-        add_combinations(&mut syndromes, source, symbol_size, &factors);
+        // What is left of each repair symbol once the known source symbols are taken out.
+        add_combinations(syndromes, source, symbol_size, &factors);
         let mut solved = vec![0; lost.len() * symbol_size];
-        add_combinations(&mut solved, &syndromes, symbol_size, &solution);
+        add_combinations(&mut solved, syndromes, symbol_size, &solution);
         for (&index, bytes) in lost.iter().zip(solved.chunks_exact(symbol_size)) {
             let start = usize::from(index) * symbol_size;
             source[start..start + symbol_size].copy_from_slice(bytes);
@@ -137,9 +138,8 @@ mod tests {
     #[test]
     fn a_repeated_repair_symbol_is_an_error() {
         let mut source = vec![1; 20];
-        let repair = [7; 10];
-        let repairs: [(u16, &[u8]); 2] = [(3, &repair), (3, &repair)];
-        assert_eq!(CauchyCode.decode(&mut source, 10, &[0, 1], &repairs), Err(DecodeError));
+        let decoded = CauchyCode.decode(&mut source, 10, &[0, 1], &[3, 3], &mut [7; 20]);
+        assert_eq!(decoded, Err(DecodeError));
     }
 
     proptest! {
@@ -167,9 +167,7 @@ mod tests {
             for &index in &lost {
                 received[usize::from(index) * symbol_size..][..symbol_size].fill(0xee);
             }
-            let repairs: Vec<(u16, &[u8])> =
-                used.iter().copied().zip(symbols.chunks(symbol_size)).collect();
-            CauchyCode.decode(&mut received, symbol_size, &lost, &repairs).unwrap();
+            CauchyCode.decode(&mut received, symbol_size, &lost, &used, &mut symbols).unwrap();
             prop_assert_eq!(received, original);
         }
     }

@@ -61,9 +61,19 @@ impl Logarithm {
     }
 }
 
+const INVERSES: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut exponent = 0;
+    while exponent < 255 {
+        table[POWERS[exponent] as usize] = POWERS[255 - exponent];
+        exponent += 1;
+    }
+    table
+};
+
 /// The inverse of `value`, which is not zero.
 pub(super) const fn inverse(value: u8) -> u8 {
-    POWERS[255 - LOGARITHMS[value as usize] as usize]
+    INVERSES[value as usize]
 }
 
 /// Adds to each symbol of `out` a linear combination of the symbols of `input`.
@@ -144,6 +154,7 @@ mod x86_64 {
     use bytemuck::Pod;
 
     use super::multiply;
+    use crate::prefetch::prefetch;
 
     /// Vectors of a symbol's columns that are made together.
     const WIDE: usize = 4;
@@ -234,9 +245,11 @@ mod x86_64 {
         symbol_size: usize,
         coefficients: &[u8],
     ) {
+        let matrices: Vec<u64> =
+            coefficients.iter().map(|factor| MATRICES[usize::from(*factor)]).collect();
         by_groups!(
             7 or fewer 1 2 3 4 5 6, affine_transform, __m512i,
-            out, input, symbol_size, coefficients
+            out, input, symbol_size, matrices
         );
     }
 
@@ -246,7 +259,7 @@ mod x86_64 {
         out: &mut [u8],
         input: &[u8],
         symbol_size: usize,
-        coefficients: &[u8],
+        matrices: &[u64],
         columns: Range<usize>,
     ) {
         let inputs = input.len() / symbol_size;
@@ -254,9 +267,9 @@ mod x86_64 {
             std::array::from_fn(|row| load(&out[row * symbol_size..][columns.clone()]));
         for (index, symbol) in input.chunks_exact(symbol_size).enumerate() {
             let bytes: [__m512i; VECTORS] = load(&symbol[columns.clone()]);
+            prefetch_next(symbol, &columns);
             for (row, sums) in sums.iter_mut().enumerate() {
-                let matrix = MATRICES[usize::from(coefficients[row * inputs + index])];
-                let matrix = _mm512_set1_epi64(matrix.cast_signed());
+                let matrix = _mm512_set1_epi64(matrices[row * inputs + index].cast_signed());
                 for (sum, bytes) in sums.iter_mut().zip(bytes) {
                     let product = _mm512_gf2p8affine_epi64_epi8::<0>(bytes, matrix);
                     *sum = _mm512_xor_si512(*sum, product);
@@ -296,6 +309,7 @@ mod x86_64 {
             std::array::from_fn(|row| load(&out[row * symbol_size..][columns.clone()]));
         for (index, symbol) in input.chunks_exact(symbol_size).enumerate() {
             let bytes: [__m256i; VECTORS] = load(&symbol[columns.clone()]);
+            prefetch_next(symbol, &columns);
             for (row, sums) in sums.iter_mut().enumerate() {
                 let [lows, highs] = HALF_PRODUCTS[usize::from(coefficients[row * inputs + index])];
                 let lows = _mm256_broadcastsi128_si256(bytemuck::cast(lows));
@@ -314,6 +328,14 @@ mod x86_64 {
         for (row, sums) in sums.iter().enumerate() {
             store(sums, &mut out[row * symbol_size..][columns.clone()]);
         }
+    }
+
+    /// What the next pass over the columns will need of a symbol: the processor does not see
+    /// by itself that so many symbols are read side by side.
+    #[inline(always)]
+    fn prefetch_next(symbol: &[u8], columns: &Range<usize>) {
+        let next = &symbol[columns.end..];
+        prefetch(&next[..next.len().min(columns.len())]);
     }
 
     /// Vectors that begin with `bytes`, zeros behind them.

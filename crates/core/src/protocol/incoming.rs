@@ -5,10 +5,13 @@ use std::time::Instant;
 
 use super::block::{BlockLayout, MAX_REPAIR_SYMBOLS};
 use super::code::{CauchyCode, DecodeError, ErasureCode};
+use crate::prefetch::prefetch;
 use crate::wire::{DeficitRun, MAX_RUNS};
 
 /// A status speaks of so many blocks at most: a poll costs its sender nothing.
 const MAX_BLOCKS_TOLD: u32 = 1 << 16;
+/// With a block's first repair symbol there is made room for as many as are lacking, up to this.
+const MOST_RESERVED: u32 = 32;
 
 /// The symbols of the blocks that are not whole yet.
 #[derive(Debug)]
@@ -102,6 +105,7 @@ impl Incoming {
                     bytes,
                     present: 0,
                     repairs: Vec::new(),
+                    repair_bytes: Vec::new(),
                     touched: now,
                 })
             }
@@ -184,7 +188,9 @@ pub struct ReceivedBlock {
     /// Room for a block of full length, so that any block's buffer serves any other.
     bytes: Vec<u8>,
     present: u128,
-    repairs: Vec<(u16, Vec<u8>)>,
+    /// Numbers of the repair symbols, and their bytes one after the other.
+    repairs: Vec<u16>,
+    repair_bytes: Vec<u8>,
     /// When its latest useful symbol came.
     touched: Instant,
 }
@@ -192,9 +198,14 @@ pub struct ReceivedBlock {
 impl ReceivedBlock {
     fn insert(&mut self, symbol: u16, source_symbols: u16, payload: &[u8]) -> bool {
         if let Some(repair) = symbol.checked_sub(source_symbols) {
-            let known = self.repairs.iter().any(|&(number, _)| number == repair);
+            let known = self.repairs.contains(&repair);
             if !known {
-                self.repairs.push((repair, payload.to_vec()));
+                if self.repairs.is_empty() {
+                    let lost = u32::from(source_symbols) - self.present.count_ones();
+                    self.repair_bytes.reserve(lost.min(MOST_RESERVED) as usize * self.symbol_size);
+                }
+                self.repairs.push(repair);
+                self.repair_bytes.extend_from_slice(payload);
             }
             return !known;
         }
@@ -203,6 +214,9 @@ impl ReceivedBlock {
             self.present |= 1 << symbol;
             let start = usize::from(symbol) * self.symbol_size;
             self.bytes[start..start + self.symbol_size].copy_from_slice(payload);
+            // Where the next one will most likely be copied to.
+            let next = &self.bytes[start + self.symbol_size..];
+            prefetch(&next[..next.len().min(self.symbol_size)]);
         }
         !known
     }
@@ -216,10 +230,9 @@ impl ReceivedBlock {
         let lost: Vec<u16> =
             (0..self.source_symbols).filter(|symbol| self.present >> symbol & 1 == 0).collect();
         if !lost.is_empty() {
-            let repairs: Vec<(u16, &[u8])> =
-                self.repairs.iter().map(|(number, bytes)| (*number, bytes.as_slice())).collect();
             let source = &mut self.bytes[..usize::from(self.source_symbols) * self.symbol_size];
-            CauchyCode.decode(source, self.symbol_size, &lost, &repairs)?;
+            let (repairs, bytes) = (&self.repairs, &mut self.repair_bytes);
+            CauchyCode.decode(source, self.symbol_size, &lost, repairs, bytes)?;
         }
         Ok((self.bytes, self.len))
     }

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 
 use super::block::{BlockLayout, MAX_REPAIR_SYMBOLS};
 use super::code::{CauchyCode, ErasureCode};
+use crate::prefetch::prefetch;
 use crate::wire::{Status, Symbol, TransferId};
 
 /// Neighbouring datagrams are spread over as many blocks as there are receivers, within these
@@ -79,6 +80,13 @@ struct Sending {
     bytes: Vec<u8>,
     next: u16,
     end: u16,
+}
+
+impl Sending {
+    /// The next symbol and those behind it.
+    fn rest(&self, symbol_size: usize) -> &[u8] {
+        &self.bytes[usize::from(self.next) * symbol_size..]
+    }
 }
 
 /// The blocks that the present pass has yet to send.
@@ -335,13 +343,13 @@ impl Outgoing {
             return self.emit_repair(source, conditions.round, out);
         }
         self.turn %= self.sending.len();
-        let sending = &mut self.sending[self.turn];
-        let symbol = sending.next;
-        sending.next += 1;
-        Symbol::emit_header(out, self.transfer, sending.block, symbol);
         let symbol_size = self.layout.symbol_size();
-        let start = usize::from(symbol) * symbol_size;
-        out.extend_from_slice(&sending.bytes[start..start + symbol_size]);
+        let after_next = self.sending[(self.turn + 2) % self.sending.len()].rest(symbol_size);
+        prefetch(&after_next[..after_next.len().min(symbol_size)]);
+        let sending = &mut self.sending[self.turn];
+        Symbol::emit_header(out, self.transfer, sending.block, sending.next);
+        out.extend_from_slice(&sending.rest(symbol_size)[..symbol_size]);
+        sending.next += 1;
         self.sent += 1;
         self.source_sent += u64::from(matches!(self.pass, Pass::All { .. }));
         if sending.next < sending.end {
