@@ -1,6 +1,6 @@
 //! What happened, as data: everything that is shown or judged is made from events.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -59,6 +59,13 @@ pub struct Event {
     pub task: Option<String>,
 }
 
+/// The kernel is asked once: events are many.
+static PID: LazyLock<u32> = LazyLock::new(std::process::id);
+
+thread_local! {
+    static TID: i32 = nix::unistd::gettid().as_raw();
+}
+
 impl Event {
     /// An event that happens now, here.
     #[must_use]
@@ -66,8 +73,8 @@ impl Event {
         Self {
             time: Timestamp::now(),
             kind,
-            pid: std::process::id(),
-            tid: nix::unistd::gettid().as_raw(),
+            pid: *PID,
+            tid: TID.with(|tid| *tid),
             style: None,
             task: None,
         }

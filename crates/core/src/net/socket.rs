@@ -4,8 +4,10 @@ use std::cell::Cell;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use crossbeam::queue::ArrayQueue;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
@@ -24,6 +26,8 @@ use crate::seal::{Key, SEAL_LEN, Sealing};
 const MAX_BATCH_BYTES: usize = 65_507;
 const SEND_BUFFER: usize = 4 << 20;
 /// Most datagrams of one call.
+/// Bytes of the longest train that the kernel joins of answers.
+const MAX_TRAIN_LEN: usize = 1 << 16;
 const MAX_TRAIN: usize = 64;
 
 /// Where every datagram goes.
@@ -65,6 +69,25 @@ impl Destinations {
     }
 }
 
+/// Room for a train of answers, shared by all threads: each needs it for an instant, and to make
+/// one costs more than all of a small file's answers.
+struct ReceiveBuffer(Vec<u8>);
+
+static RECEIVE_BUFFERS: LazyLock<ArrayQueue<Vec<u8>>> = LazyLock::new(|| ArrayQueue::new(64));
+
+impl ReceiveBuffer {
+    fn take() -> Self {
+        Self(RECEIVE_BUFFERS.pop().unwrap_or_else(|| vec![0; MAX_TRAIN_LEN]))
+    }
+}
+
+impl Drop for ReceiveBuffer {
+    fn drop(&mut self) {
+        // There may be enough of them.
+        let _ = RECEIVE_BUFFERS.push(std::mem::take(&mut self.0));
+    }
+}
+
 thread_local! {
     /// For many small files, opening a socket would be a good part of a worker's work.
     static IDLE: Cell<Option<Broadcaster>> = const { Cell::new(None) };
@@ -78,7 +101,6 @@ pub struct Broadcaster {
     /// As asked for; what the kernel refuses, the sender remembers.
     segmentation: bool,
     path_mtu: usize,
-    receive_buffer: Vec<u8>,
     moderation: Moderation,
     sealing: Option<Sealing>,
     sealed: TransmitBatch,
@@ -88,7 +110,8 @@ pub struct Broadcaster {
 struct UdpSocket {
     socket: Socket,
     state: UdpSocketState,
-    headers: MultiHeaders<SockaddrStorage>,
+    /// For sending several datagrams by one call, if that was ever needed.
+    headers: Option<MultiHeaders<SockaddrStorage>>,
 }
 
 impl Broadcaster {
@@ -118,15 +141,13 @@ impl Broadcaster {
         let state = UdpSocketState::new((&socket).into())?;
         // The kernel gives less if it must; nothing depends on it.
         let _ = socket.set_send_buffer_size(SEND_BUFFER);
-        let headers = MultiHeaders::preallocate(MAX_TRAIN, None);
         let mtus = destinations.sockets().map(|target| super::path_mtu(&socket, target));
         let path_mtu = mtus.min().unwrap_or(ETHERNET_MTU);
         Ok(Self {
-            sender: TrainSender::new(UdpSocket { socket, state, headers }, segmentation),
+            sender: TrainSender::new(UdpSocket { socket, state, headers: None }, segmentation),
             destinations: destinations.clone(),
             segmentation,
             path_mtu,
-            receive_buffer: vec![0; 1 << 16],
             moderation: Moderation::default(),
             sealing: key.map(Sealing::new),
             sealed: TransmitBatch::default(),
@@ -196,9 +217,10 @@ impl Broadcaster {
     /// The socket cannot be read.
     pub fn receive(&mut self, mut handle: impl FnMut(SocketAddr, &[u8])) -> io::Result<()> {
         let UdpSocket { socket, state, .. } = self.sender.kernel();
+        let mut buffer = ReceiveBuffer::take();
         loop {
             let mut meta = [RecvMeta::default()];
-            let mut buffers = [IoSliceMut::new(&mut self.receive_buffer)];
+            let mut buffers = [IoSliceMut::new(&mut buffer.0)];
             match state.recv(socket.into(), &mut buffers, &mut meta) {
                 Ok(0) => return Ok(()),
                 Ok(_) => {}
@@ -207,7 +229,7 @@ impl Broadcaster {
                 Err(error) => return Err(error),
             }
             let [meta] = meta;
-            for datagram in self.receive_buffer[..meta.len].chunks(meta.stride.max(1)) {
+            for datagram in buffer.0[..meta.len].chunks(meta.stride.max(1)) {
                 match &mut self.sealing {
                     None => handle(meta.addr, datagram),
                     Some(sealing) => match sealing.opener.open(datagram) {
@@ -234,6 +256,9 @@ impl Kernel for UdpSocket {
     }
 
     fn send_one_by_one(&mut self, train: Train<'_>) -> io::Result<usize> {
+        if train.bytes.len() <= train.segment_len {
+            return self.socket.send_to(train.bytes, &train.destination.into()).map(|_| 1);
+        }
         let slices: Vec<[IoSlice<'_>; 1]> = train
             .bytes
             .chunks(train.segment_len)
@@ -243,7 +268,7 @@ impl Kernel for UdpSocket {
         let addresses = vec![Some(SockaddrStorage::from(train.destination)); slices.len()];
         let sent = sendmmsg(
             self.socket.as_raw_fd(),
-            &mut self.headers,
+            self.headers.get_or_insert_with(|| MultiHeaders::preallocate(MAX_TRAIN, None)),
             &slices,
             &addresses,
             [],
