@@ -149,6 +149,9 @@ enum Task {
         /// Only cells whose name contains this; repeatable
         #[arg(long, value_name = "PART")]
         only: Vec<String>,
+        /// Also send 8 GiB, once: needs 32 GiB of disk below --out, and some minutes more
+        #[arg(long)]
+        huge: bool,
     },
     /// One receiver of the bench's ceiling
     #[command(hide = true)]
@@ -210,7 +213,10 @@ fn main() -> ExitCode {
         Some(Task::Shell { node }) => shell(&node, &options.run),
         Some(Task::On { node, command }) => on(&node, &command),
         Some(Task::Overhead { runs }) => overhead(runs, &options.run),
-        Some(Task::Bench { runs, only }) => bench(runs, only, &options.run),
+        Some(Task::Bench { runs, only, huge }) => {
+            let config = BenchConfig { runs: usize::from(runs), only, huge };
+            bench(&config, &options.run)
+        }
         Some(Task::BlastReceive { file }) => seen(lab::bench::blast::receive(&file)),
         Some(Task::BlastSend { file, rate, one_by_one }) => {
             seen(lab::bench::blast::send(&file, rate, one_by_one))
@@ -424,7 +430,7 @@ fn overhead(runs: u16, options: &RunOptions) -> Result<ExitCode, LabError> {
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn bench(runs: u16, only: Vec<String>, options: &RunOptions) -> Result<ExitCode, LabError> {
+fn bench(config: &BenchConfig, options: &RunOptions) -> Result<ExitCode, LabError> {
     let binaries = Binaries::build_for_nodes(&NodeTarget::native()?)?;
     let out = options.out.join("bench");
     fs::create_dir_all(&out).map_err(LabError::file(&out))?;
@@ -432,8 +438,8 @@ fn bench(runs: u16, only: Vec<String>, options: &RunOptions) -> Result<ExitCode,
     let work = out.join("work");
     become_lab_root().map_err(LabError::Namespace)?;
     mount_memory(&work)?;
-    let config = BenchConfig { runs: usize::from(runs), only };
-    let measured = measure(&config, &binaries, &work)?;
+    let disk = tempfile::tempdir_in(&out).map_err(LabError::file(&out))?;
+    let measured = measure(config, &binaries, &work, disk.path())?;
     let mut crowds = Vec::new();
     for receivers in
         CROWDS.into_iter().filter(|receivers| config.is_wanted(&format!("crowd-{receivers}")))
@@ -443,7 +449,7 @@ fn bench(runs: u16, only: Vec<String>, options: &RunOptions) -> Result<ExitCode,
     let summary = Summary::new(&measured, &crowds);
     println!("\n{}\n{}", summary.verdict_table(), summary.cell_table());
     println!("{}", summary.crowd_table());
-    summary.write(&config, &machine(), &out)?;
+    summary.write(config, &machine(), &out)?;
     println!("results: {}", options.out.join("bench").display());
     Ok(ExitCode::SUCCESS)
 }

@@ -15,6 +15,9 @@ pub const LARGE: u64 = 256 * MIB;
 pub const MEDIUM: u64 = 64 * MIB;
 /// The file of the cell with the slow link.
 pub const SLOW_FILE: u64 = 128 * MIB;
+/// The file of the cell that shows what memory a transfer takes. With its copies at client and
+/// servers it needs 32 GiB of disk.
+pub const HUGE: u64 = 8 << 30;
 /// As large as the seed's PNG.
 pub const SMALL: u64 = 19_320;
 /// Losses in per cent.
@@ -134,9 +137,9 @@ impl Cell {
     }
 }
 
-/// All of them.
+/// All of them, the one with the huge file only if asked for.
 #[must_use]
-pub fn cells() -> Vec<Cell> {
+pub fn cells(huge: bool) -> Vec<Cell> {
     let mut cells = Vec::new();
     let mut add = |name: String, work: Work, file_len: u64, servers: usize, faults: Faults| {
         cells.push(Cell { name, work, file_len, servers, faults });
@@ -166,6 +169,10 @@ pub fn cells() -> Vec<Cell> {
     }
     let lossy = Faults { loss: 10, ..clean };
     add("siar-receivers-32-loss-10".into(), one_file(&[]), MEDIUM, 32, lossy);
+    if huge {
+        let faults = Faults { loss: 5, ..clean };
+        add("siar-huge".into(), one_file(&[]), HUGE, 2, faults);
+    }
     let slow = Faults { slow_link: true, ..clean };
     add("siar-slow-link".into(), one_file(&[]), SLOW_FILE, 2, slow);
     for style in STYLES {

@@ -22,6 +22,7 @@ pub mod summary;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
@@ -30,7 +31,7 @@ use crate::LabError;
 use crate::binaries::Binaries;
 use crate::namespace::own_mounts;
 use arena::Arena;
-use cells::{Cell, Work, cells};
+use cells::{Cell, HUGE, Work, cells};
 use origin::Origin;
 use programs::{Place, Run, Source};
 
@@ -41,6 +42,8 @@ pub struct BenchConfig {
     pub runs: usize,
     /// Only cells whose name contains one of these; empty: all.
     pub only: Vec<String>,
+    /// With the file that does not fit memory.
+    pub huge: bool,
 }
 
 impl BenchConfig {
@@ -81,7 +84,8 @@ pub fn mount_memory(dir: &Path) -> Result<(), LabError> {
     mount(Some(&hosts), "/etc/hosts", no_path, MsFlags::MS_BIND, no_path).map_err(refused)
 }
 
-/// Measures all cells in the folder `work`, their runs interleaved.
+/// Measures all cells in the folder `work`, their runs interleaved; the huge file's once, on
+/// the disk that holds `disk`.
 ///
 /// # Errors
 /// The lab itself fails; a program that fails is a run with a fault.
@@ -89,10 +93,11 @@ pub fn measure(
     config: &BenchConfig,
     binaries: &Binaries,
     work: &Path,
+    disk: &Path,
 ) -> Result<Vec<Measured>, LabError> {
     let wanted = |cell: &Cell| config.is_wanted(&cell.name);
     let (present, absent): (Vec<Cell>, Vec<Cell>) =
-        cells().into_iter().filter(wanted).partition(|cell| cell.work.is_installed());
+        cells(config.huge).into_iter().filter(wanted).partition(|cell| cell.work.is_installed());
     let peers: BTreeSet<&str> = absent.iter().map(|cell| cell.work.program()).collect();
     for peer in peers {
         println!("left out: {peer} is not installed");
@@ -105,10 +110,12 @@ pub fn measure(
         rates: BTreeMap::new(),
         binaries,
         work,
+        disk,
     };
     for round in 0..config.runs {
         for Measured { cell, runs } in &mut measured {
-            if runs.last().is_some_and(|run| run.fault.is_some()) {
+            let is_done = cell.file_len == HUGE && round > 0;
+            if is_done || runs.last().is_some_and(|run| run.fault.is_some()) {
                 continue;
             }
             let run = bench.run(cell)?;
@@ -130,6 +137,7 @@ struct Bench<'a> {
     rates: BTreeMap<bool, f64>,
     binaries: &'a Binaries,
     work: &'a Path,
+    disk: &'a Path,
 }
 
 impl Bench<'_> {
@@ -140,7 +148,7 @@ impl Bench<'_> {
             self.arenas.insert(cell.servers, (arena, origin));
         }
         if !self.sources.contains_key(&cell.file_len) {
-            self.sources.insert(cell.file_len, Source::make(self.work, cell.file_len)?);
+            self.sources.insert(cell.file_len, self.source(cell.file_len)?);
         }
         match cell.work {
             Work::Blast { one_by_one } => self.blast(cell, one_by_one),
@@ -148,8 +156,19 @@ impl Bench<'_> {
         }
     }
 
+    /// The origin looks for all of them in the same folder.
+    fn source(&self, len: u64) -> Result<Source, LabError> {
+        if len != HUGE {
+            return Source::make(self.work, len);
+        }
+        let source = Source::make(self.disk, len)?;
+        let link = self.work.join(source.path.file_name().unwrap_or_default());
+        symlink(&source.path, &link).map_err(LabError::file(&link))?;
+        Ok(source)
+    }
+
     fn run_once(&self, cell: &Cell, rate: f64) -> Result<Run, LabError> {
-        let dir = self.work.join("run");
+        let dir = if cell.file_len == HUGE { self.disk } else { self.work }.join("run");
         if dir.exists() {
             fs::remove_dir_all(&dir).map_err(LabError::file(&dir))?;
         }

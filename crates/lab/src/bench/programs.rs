@@ -20,8 +20,9 @@ use crate::LabError;
 use crate::binaries::Binaries;
 use crate::run::read_events;
 
-/// No run takes longer.
+/// No run takes longer, but for what a huge file takes at this many bytes per second.
 const LIMIT: Duration = Duration::from_secs(60);
+const LEAST_RATE: u64 = 20_000_000;
 const START_LIMIT: Duration = Duration::from_secs(10);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
@@ -150,10 +151,15 @@ impl Place<'_> {
     }
 
     /// Runs the sending side to its end; no status if it had to be killed.
-    fn run_client(&self, command: &mut Command) -> Result<(Option<ExitStatus>, Cost), LabError> {
+    fn run_client(
+        &self,
+        command: &mut Command,
+        source: &Source,
+    ) -> Result<(Option<ExitStatus>, Cost), LabError> {
         let log = self.client_log();
         let client = Process::start(&self.arena.client, command, &log)?;
-        client.finish(LIMIT).map_err(LabError::file(&log))
+        let limit = LIMIT + Duration::from_secs(source.len / LEAST_RATE);
+        client.finish(limit).map_err(LabError::file(&log))
     }
 
     fn client_output(&self) -> String {
@@ -235,7 +241,7 @@ pub fn siar(place: &Place<'_>, source: &Source, what: &Siar) -> Result<Run, LabE
     if what.events {
         command.arg("--events").arg(&events);
     }
-    let (status, sender) = place.run_client(&mut command)?;
+    let (status, sender) = place.run_client(&mut command, source)?;
     let costs = end_receivers(receivers)?;
     if let Some(fault) = fault(status) {
         let output = place.client_output();
@@ -356,7 +362,7 @@ pub fn blast(
     if one_by_one {
         command.arg("--one-by-one");
     }
-    let (status, sender) = place.run_client(&mut command)?;
+    let (status, sender) = place.run_client(&mut command, source)?;
     let Some(begin) = status.and_then(|_| last_line(&place.client_log())) else {
         return Ok(Run::fault("the blaster failed"));
     };
@@ -403,7 +409,7 @@ pub fn bare(place: &Place<'_>, source: &Source, tasks: usize) -> Result<Run, Lab
     let numbers = [source.len, tasks as u64, receivers.len() as u64];
     command.arg("bare-send").arg(ORIGIN.to_string()).args(numbers.map(|number| number.to_string()));
     command.current_dir(&place.dir);
-    let (status, sender) = place.run_client(&mut command)?;
+    let (status, sender) = place.run_client(&mut command, source)?;
     let receivers = end_receivers(receivers)?;
     if let Some(fault) = fault(status) {
         return Ok(Run::fault(fault));
@@ -430,7 +436,7 @@ pub fn uftp(place: &Place<'_>, source: &Source, rate: u32) -> Result<Run, LabErr
     command
         .args(["-R", &rate.to_string(), "-I", "eth0", "-B", BUFFER, "-b", "1440", "-H", &hosts])
         .arg(&source.path);
-    let (status, sender) = place.run_client(&mut command)?;
+    let (status, sender) = place.run_client(&mut command, source)?;
     let costs = end_unconfirmed_receivers(receivers)?;
     if let Some(fault) = fault(status) {
         return Ok(Run::fault(fault));
@@ -466,7 +472,7 @@ pub fn udpcast(place: &Place<'_>, source: &Source) -> Result<Run, LabError> {
         .args(["--full-duplex", "--nokbd", "--interface", "eth0", "--sendbuf", "4m"])
         .args(["--min-receivers", &receivers.len().to_string(), "--file"])
         .arg(&source.path);
-    let (status, sender) = place.run_client(&mut command)?;
+    let (status, sender) = place.run_client(&mut command, source)?;
     let costs = end_unconfirmed_receivers(receivers)?;
     if let Some(fault) = fault(status) {
         return Ok(Run::fault(fault));
@@ -593,7 +599,7 @@ pub fn python(
         .arg(&script)
         .args([style.to_string(), format!("http://{ORIGIN}/{}", source.len), tasks.to_string()])
         .current_dir(&place.dir);
-    let (status, sender) = place.run_client(&mut command)?;
+    let (status, sender) = place.run_client(&mut command, source)?;
     let receivers = end_unconfirmed_receivers(receivers)?;
     if let Some(fault) = fault(status) {
         return Ok(Run::fault(fault));

@@ -192,6 +192,12 @@ impl<'a> Summary<'a> {
         below("sender's datagrams, 32 receivers over 2", 1.1, many);
         let small = self.spread("siar-tasks-mt-1", |_, run| Some(run.transfer? * 1e3));
         below("19 KB confirmed by two servers, in ms", 5.0, median(small));
+        let peak = |run: &Run| {
+            let costs = run.receivers.iter().chain(&run.sender);
+            costs.map(|cost| cost.peak).max().map(|peak| peak as f64 / MIB)
+        };
+        let huge = self.spread("siar-huge", |_, run| peak(run));
+        below("8 GiB at 5 % loss: peak memory, in MiB", 48.0, median(huge));
         verdicts
     }
 
