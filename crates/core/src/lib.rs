@@ -6,9 +6,10 @@
 //! |---|---|---|
 //! | face | [`run`], `console`, `watch`, [`options`], [`worker`] | terminals, processes, clap |
 //! | job | [`task`], [`mod@fetch`], [`broadcast`], [`mod@receive`] | files, HTTP, sockets |
-//! | edge | [`net`], [`store`] | sockets and disks |
+//! | edge | [`net`], [`store`], [`seal`] | sockets, disks, keys |
 //! | protocol | [`protocol`], [`wire`] | nothing outside: bytes and a clock that it is given |
 //! | data | [`event`], [`urls`], [`timing`], [`progress`] | what happened, and how it is shown |
+//! | processor | `prefetch` | its cache |
 
 pub mod broadcast;
 mod console;

@@ -3,8 +3,8 @@
 /// Bytes of a processor's cache line.
 pub(crate) const LINE: usize = 64;
 
-/// Fetches `bytes`, of which no more than a few lines can be on their way at once. Does nothing
-/// where the processor offers no such instruction.
+/// Fetches `bytes`. A processor has a few dozen lines on their way at once; the others wait. Does
+/// nothing where it offers no such instruction.
 #[inline(always)]
 pub(crate) fn prefetch(bytes: &[u8]) {
     #[cfg(target_arch = "x86_64")]

@@ -430,6 +430,13 @@ fn overhead(runs: u16, options: &RunOptions) -> Result<ExitCode, LabError> {
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+fn remove_folder(dir: &Path) -> Result<(), LabError> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(LabError::file(dir)),
+    }
+}
+
 fn bench(config: &BenchConfig, options: &RunOptions) -> Result<ExitCode, LabError> {
     let binaries = Binaries::build_for_nodes(&NodeTarget::native()?)?;
     let out = options.out.join("bench");
@@ -438,8 +445,13 @@ fn bench(config: &BenchConfig, options: &RunOptions) -> Result<ExitCode, LabErro
     let work = out.join("work");
     become_lab_root().map_err(LabError::Namespace)?;
     mount_memory(&work)?;
-    let disk = tempfile::tempdir_in(&out).map_err(LabError::file(&out))?;
-    let measured = measure(config, &binaries, &work, disk.path())?;
+    let disk = out.join("huge");
+    // Whoever was interrupted has left it.
+    remove_folder(&disk)?;
+    fs::create_dir(&disk).map_err(LabError::file(&disk))?;
+    let measured = measure(config, &binaries, &work, &disk);
+    remove_folder(&disk)?;
+    let measured = measured?;
     let mut crowds = Vec::new();
     for receivers in
         CROWDS.into_iter().filter(|receivers| config.is_wanted(&format!("crowd-{receivers}")))

@@ -26,9 +26,9 @@ use crate::seal::{Key, SEAL_LEN, Sealing};
 const MAX_BATCH_BYTES: usize = 65_507;
 const SEND_BUFFER: usize = 4 << 20;
 /// Most datagrams of one call.
+const MAX_TRAIN: usize = 64;
 /// Bytes of the longest train that the kernel joins of answers.
 const MAX_TRAIN_LEN: usize = 1 << 16;
-const MAX_TRAIN: usize = 64;
 
 /// Where every datagram goes.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -27,7 +27,8 @@ pub(super) struct Train<'a> {
 pub(super) trait Kernel {
     /// One call for the whole train (UDP_SEGMENT).
     fn send_segmented(&mut self, train: Train<'_>) -> io::Result<()>;
-    /// One call for as many datagrams as it takes (sendmmsg); says how many those were.
+    /// One call for as many datagrams as it takes (sendmmsg; sendto for a single one); says how
+    /// many those were.
     fn send_one_by_one(&mut self, train: Train<'_>) -> io::Result<usize>;
     /// Waits until the socket takes another datagram.
     fn wait_until_writable(&self) -> io::Result<()>;

@@ -10,8 +10,8 @@ use crate::wire::{DeficitRun, MAX_RUNS};
 
 /// A status speaks of so many blocks at most: a poll costs its sender nothing.
 const MAX_BLOCKS_TOLD: u32 = 1 << 16;
-/// With a block's first repair symbol there is made room for as many as are lacking, up to this.
-const MOST_RESERVED: u32 = 32;
+/// Room is made for as many repair symbols as are lacking, but for no more than this at once.
+const MOST_RESERVED: usize = 32;
 
 /// The symbols of the blocks that are not whole yet.
 #[derive(Debug)]
@@ -200,9 +200,12 @@ impl ReceivedBlock {
         if let Some(repair) = symbol.checked_sub(source_symbols) {
             let known = self.repairs.contains(&repair);
             if !known {
-                if self.repairs.is_empty() {
-                    let lost = u32::from(source_symbols) - self.present.count_ones();
-                    self.repair_bytes.reserve(lost.min(MOST_RESERVED) as usize * self.symbol_size);
+                if self.repair_bytes.capacity() - self.repair_bytes.len() < self.symbol_size {
+                    // No more of them are taken than are lacking.
+                    let held = self.present.count_ones() as usize + self.repairs.len();
+                    let lacking = usize::from(source_symbols) - held;
+                    let more = lacking.min(MOST_RESERVED) * self.symbol_size;
+                    self.repair_bytes.reserve_exact(more);
                 }
                 self.repairs.push(repair);
                 self.repair_bytes.extend_from_slice(payload);

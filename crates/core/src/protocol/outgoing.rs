@@ -344,8 +344,7 @@ impl Outgoing {
         }
         self.turn %= self.sending.len();
         let symbol_size = self.layout.symbol_size();
-        let after_next = self.sending[(self.turn + 2) % self.sending.len()].rest(symbol_size);
-        prefetch(&after_next[..after_next.len().min(symbol_size)]);
+        self.prefetch_after_next();
         let sending = &mut self.sending[self.turn];
         Symbol::emit_header(out, self.transfer, sending.block, sending.next);
         out.extend_from_slice(&sending.rest(symbol_size)[..symbol_size]);
@@ -372,6 +371,14 @@ impl Outgoing {
             self.horizon = next;
         }
         Ok(true)
+    }
+
+    /// The symbol that comes after the next one has left the cache if its block is large.
+    fn prefetch_after_next(&self) {
+        let (blocks, symbol_size) = (self.sending.len(), self.layout.symbol_size());
+        let rest = self.sending[(self.turn + 2) % blocks].rest(symbol_size);
+        let symbol = rest.chunks(symbol_size).nth(2 / blocks).unwrap_or_default();
+        prefetch(symbol);
     }
 
     /// Begins the next few blocks of the pass.

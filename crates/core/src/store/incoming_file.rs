@@ -69,7 +69,8 @@ pub enum StoreError {
     },
 }
 
-/// So many blocks that a killed process has left are hashed with each block that is written.
+/// With each block that is written, so many pieces are hashed that a killed process has left, or
+/// that came when there were too many gaps.
 const HASHED_BY_THE_WAY: usize = 4;
 /// Bytes that are read back at once.
 const MAX_READ: u64 = 1 << 18;
@@ -91,8 +92,6 @@ pub struct IncomingFile {
     size: u64,
     written: RangeSet<u64>,
     hasher: Box<PieceHasher>,
-    /// The blocks that a killed process has left, to be hashed yet.
-    left: Vec<Range<u64>>,
     /// Of a file that another process could go on with.
     journal: Option<Journal>,
 }
@@ -157,23 +156,22 @@ impl IncomingFile {
     ) -> Result<(Self, Vec<u32>), StoreError> {
         let at = |error| StoreError::Io { path: dir.to_owned(), error };
         let place = |block: &u32| announced.layout.byte_range(*block);
-        let left: Vec<Range<u64>> = partial.written.iter().map(place).collect();
-        let written: u64 = left.iter().map(|place| place.end - place.start).sum();
+        let places: RangeSet<u64> = partial.written.iter().map(place).collect();
+        let written: u64 = places.iter().map(|place| place.end - place.start).sum();
         // Before it becomes a temporary file, which would be removed.
         require_space(dir, announced.size - written)?;
         let path = TempPath::try_from_path(partial.path).map_err(at)?;
         let mut file =
             Self::new(dir, NamedTempFile::from_parts(partial.file, path), announced.size);
         file.journal = Some(partial.journal);
-        file.written.extend(left.iter().cloned());
-        file.left = left;
+        file.written = places;
         Ok((file, partial.written))
     }
 
     fn new(dir: &Path, file: NamedTempFile, size: u64) -> Self {
         let hasher = Box::new(PieceHasher::new(size));
-        let (dir, written, left) = (dir.to_owned(), RangeSet::new(), Vec::new());
-        Self { dir, file, size, written, hasher, left, journal: None }
+        let (dir, written) = (dir.to_owned(), RangeSet::new());
+        Self { dir, file, size, written, hasher, journal: None }
     }
 
     /// Writes a block at its place, and notes that it is there.
@@ -196,15 +194,12 @@ impl IncomingFile {
         if !place.is_empty() && !self.written.overlaps(&place) {
             let written = self.file.as_file().write_all_at(bytes, offset);
             written.map_err(|error| self.io_error(error))?;
-            self.written.insert(place);
-            if !PieceHasher::is_full() {
+            self.written.insert(place.clone());
+            if !self.hasher.is_too_far(&place) {
                 self.hash(offset, bytes)?;
             }
         }
-        for place in (0..HASHED_BY_THE_WAY).map_while(|_| self.left.pop()).collect::<Vec<_>>() {
-            self.read_and_hash(place)?;
-        }
-        Ok(())
+        self.hash_written(HASHED_BY_THE_WAY)
     }
 
     fn hash(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
@@ -214,17 +209,19 @@ impl IncomingFile {
     }
 
     fn read_and_hash(&mut self, place: Range<u64>) -> Result<(), StoreError> {
-        // Not longer than a block or MAX_READ.
+        // At most MAX_READ.
         let mut bytes = vec![0; (place.end - place.start) as usize];
         let read = self.file.as_file().read_exact_at(&mut bytes, place.start);
         read.map_err(|error| self.io_error(error))?;
         self.hash(place.start, &bytes)
     }
 
-    /// Hashes what has not been, from the file's begin to its end.
-    fn hash_gaps(&mut self) -> Result<(), StoreError> {
-        while let Some(gap) = self.hasher.first_gap() {
-            let end = gap.end.min(gap.start + MAX_READ);
+    /// Hashes what was written behind all that is hashed without a gap, at most so many pieces.
+    fn hash_written(&mut self, most: usize) -> Result<(), StoreError> {
+        for _ in 0..most {
+            let Some(gap) = self.hasher.first_gap() else { break };
+            let Some(written) = self.written.get(&gap.start) else { break };
+            let end = gap.end.min(written.end).min(gap.start + MAX_READ);
             self.read_and_hash(gap.start..end)?;
         }
         Ok(())
@@ -241,7 +238,7 @@ impl IncomingFile {
         name: Option<&str>,
         naming: &Naming,
     ) -> Result<PublishedFile, StoreError> {
-        self.hash_gaps()?;
+        self.hash_written(usize::MAX)?;
         let digest = self.verify(announced)?;
         let path = match name {
             Some(name) if !naming.numbered => self.rename_to(&safe_file_name(name), digest),
@@ -379,7 +376,7 @@ mod tests {
                 file.write_at(offset, piece).unwrap();
                 file.write_at(offset, &[0xee; 7]).unwrap();
             }
-            assert!(odd == 0 || PieceHasher::is_full());
+            assert!(file.hasher.subtree_count() <= 64);
         }
         let announced = *blake3::hash(&bytes).as_bytes();
         let published = file.publish(announced, Some("a"), &Naming::original()).unwrap();

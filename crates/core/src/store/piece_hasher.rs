@@ -47,9 +47,17 @@ impl PieceHasher {
         Self { size, hashed: RangeSet::new(), subtrees: BTreeMap::new(), digest }
     }
 
-    /// Whether there are so many gaps that pieces had better wait until some are closed.
-    pub(super) fn is_full() -> bool {
-        SUBTREES.load(Ordering::Relaxed) >= MAX_SUBTREES
+    /// Whether a piece had better be hashed later: there are many gaps, and it would make more.
+    pub(super) fn is_too_far(&self, piece: &Range<u64>) -> bool {
+        let joins = piece.start == 0
+            || self.hashed.contains(&(piece.start - 1))
+            || self.hashed.contains(&piece.end);
+        !joins && SUBTREES.load(Ordering::Relaxed) >= MAX_SUBTREES
+    }
+
+    #[cfg(test)]
+    pub(super) fn subtree_count(&self) -> usize {
+        self.subtrees.len()
     }
 
     /// The first part of the file that has not been hashed.

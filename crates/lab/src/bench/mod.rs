@@ -84,8 +84,8 @@ pub fn mount_memory(dir: &Path) -> Result<(), LabError> {
     mount(Some(&hosts), "/etc/hosts", no_path, MsFlags::MS_BIND, no_path).map_err(refused)
 }
 
-/// Measures all cells in the folder `work`, their runs interleaved; the huge file's once, on
-/// the disk that holds `disk`.
+/// Measures all cells in the folder `work`, their runs interleaved; then the huge file's, once,
+/// in the folder `disk`, which outlasts this.
 ///
 /// # Errors
 /// The lab itself fails; a program that fails is a run with a fault.
@@ -102,7 +102,7 @@ pub fn measure(
     for peer in peers {
         println!("left out: {peer} is not installed");
     }
-    let mut measured: Vec<Measured> =
+    let measured: Vec<Measured> =
         present.into_iter().map(|cell| Measured { cell, runs: Vec::new() }).collect();
     let mut bench = Bench {
         arenas: BTreeMap::new(),
@@ -112,21 +112,15 @@ pub fn measure(
         work,
         disk,
     };
-    for round in 0..config.runs {
-        for Measured { cell, runs } in &mut measured {
-            let is_done = cell.file_len == HUGE && round > 0;
-            if is_done || runs.last().is_some_and(|run| run.fault.is_some()) {
-                continue;
-            }
-            let run = bench.run(cell)?;
-            let told = run.fault.clone().unwrap_or_else(|| {
-                let seconds = run.transfer.unwrap_or(run.wall);
-                format!("{seconds:.3} s, {:.0} MB/s", cell.total() as f64 / seconds / 1e6)
-            });
-            println!("{} of {}  {:<22} {told}", round + 1, config.runs, cell.name);
-            runs.push(run);
-        }
+    // What it leaves to be written to the disk would disturb the others.
+    let (mut huge, mut measured): (Vec<_>, Vec<_>) =
+        measured.into_iter().partition(|measured| measured.cell.file_len == HUGE);
+    for round in 1..=config.runs {
+        let told = format!("{round} of {}", config.runs);
+        measured.iter_mut().try_for_each(|measured| bench.measure(measured, &told))?;
     }
+    huge.iter_mut().try_for_each(|measured| bench.measure(measured, "once"))?;
+    measured.extend(huge);
     Ok(measured)
 }
 
@@ -141,6 +135,22 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
+    /// Runs a cell once more, unless that has failed already.
+    fn measure(&mut self, measured: &mut Measured, round: &str) -> Result<(), LabError> {
+        let Measured { cell, runs } = measured;
+        if runs.last().is_some_and(|run| run.fault.is_some()) {
+            return Ok(());
+        }
+        let run = self.run(cell)?;
+        let told = run.fault.clone().unwrap_or_else(|| {
+            let seconds = run.transfer.unwrap_or(run.wall);
+            format!("{seconds:.3} s, {:.0} MB/s", cell.total() as f64 / seconds / 1e6)
+        });
+        println!("{round}  {:<22} {told}", cell.name);
+        runs.push(run);
+        Ok(())
+    }
+
     fn run(&mut self, cell: &Cell) -> Result<Run, LabError> {
         if !self.arenas.contains_key(&cell.servers) {
             let arena = Arena::new(cell.servers)?;

@@ -20,8 +20,9 @@ use crate::LabError;
 use crate::binaries::Binaries;
 use crate::run::read_events;
 
-/// No run takes longer, but for what a huge file takes at this many bytes per second.
+/// No run takes longer, but for that of a huge file, which has to reach the least rate.
 const LIMIT: Duration = Duration::from_secs(60);
+/// In bytes per second.
 const LEAST_RATE: u64 = 20_000_000;
 const START_LIMIT: Duration = Duration::from_secs(10);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -158,7 +159,7 @@ impl Place<'_> {
     ) -> Result<(Option<ExitStatus>, Cost), LabError> {
         let log = self.client_log();
         let client = Process::start(&self.arena.client, command, &log)?;
-        let limit = LIMIT + Duration::from_secs(source.len / LEAST_RATE);
+        let limit = LIMIT.max(Duration::from_secs(source.len / LEAST_RATE));
         client.finish(limit).map_err(LabError::file(&log))
     }
 
