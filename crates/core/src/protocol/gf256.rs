@@ -199,41 +199,49 @@ mod x86_64 {
         table
     };
 
-    /// Groups of as many output symbols as fit the registers, then of the `fewer` that are left.
-    macro_rules! by_groups {
+    /// Groups of each symbol's columns: wide ones, since memory is read ahead along a symbol and
+    /// not across symbols, then what is left.
+    macro_rules! by_columns {
         (
-            $together:literal or fewer $($fewer:literal)*, $columns:ident, $vector:ty,
+            $columns:ident, $vector:ty, $together:literal or fewer $($fewer:literal)*,
             $out:expr, $input:expr, $size:expr, $coefficients:expr
         ) => {{
-            let inputs = $input.len() / $size;
-            let outs = $out.chunks_mut($together * $size);
-            for (out, rows) in outs.zip($coefficients.chunks($together * inputs)) {
-                match out.len() / $size {
-                    $($fewer => by_columns!($fewer, $columns, $vector, out, $input, $size, rows),)*
-                    _ => by_columns!($together, $columns, $vector, out, $input, $size, rows),
+            let vector = size_of::<$vector>();
+            let mut at = 0;
+            while at < $size {
+                let left = $size - at;
+                if left >= WIDE * vector {
+                    by_groups!($columns, WIDE, $together or fewer $($fewer)*,
+                        $out, $input, $size, $coefficients, at..at + WIDE * vector);
+                    at += WIDE * vector;
+                } else if left >= HALF * vector {
+                    by_groups!($columns, HALF, $together or fewer $($fewer)*,
+                        $out, $input, $size, $coefficients, at..at + HALF * vector);
+                    at += HALF * vector;
+                } else {
+                    let end = at + left.min(vector);
+                    by_groups!($columns, 1, $together or fewer $($fewer)*,
+                        $out, $input, $size, $coefficients, at..end);
+                    at = end;
                 }
             }
         }};
     }
 
-    /// Groups of each symbol's columns: wide ones, since memory is read ahead along a symbol and
-    /// not across symbols, then what is left.
-    macro_rules! by_columns {
-        ($outs:expr, $columns:ident, $vector:ty, $out:expr, $input:expr, $size:expr, $rows:expr) => {{
-            let (wide, half) = (WIDE * size_of::<$vector>(), HALF * size_of::<$vector>());
-            let mut at = 0;
-            while at + wide <= $size {
-                $columns::<{ $outs }, WIDE>($out, $input, $size, $rows, at..at + wide);
-                at += wide;
-            }
-            if at + half <= $size {
-                $columns::<{ $outs }, HALF>($out, $input, $size, $rows, at..at + half);
-                at += half;
-            }
-            while at < $size {
-                let end = (at + size_of::<$vector>()).min($size);
-                $columns::<{ $outs }, 1>($out, $input, $size, $rows, at..end);
-                at = end;
+    /// Groups of as many output symbols as fit the registers, then of the `fewer` that are left.
+    /// All groups after the first find the columns in the nearest cache.
+    macro_rules! by_groups {
+        (
+            $columns:ident, $vectors:expr, $together:literal or fewer $($fewer:literal)*,
+            $out:expr, $input:expr, $size:expr, $coefficients:expr, $range:expr
+        ) => {{
+            let inputs = $input.len() / $size;
+            let outs = $out.chunks_mut($together * $size);
+            for (out, rows) in outs.zip($coefficients.chunks($together * inputs)) {
+                match out.len() / $size {
+                    $($fewer => $columns::<$fewer, { $vectors }>(out, $input, $size, rows, $range),)*
+                    _ => $columns::<$together, { $vectors }>(out, $input, $size, rows, $range),
+                }
             }
         }};
     }
@@ -247,8 +255,8 @@ mod x86_64 {
     ) {
         let matrices: Vec<u64> =
             coefficients.iter().map(|factor| MATRICES[usize::from(*factor)]).collect();
-        by_groups!(
-            7 or fewer 1 2 3 4 5 6, affine_transform, __m512i,
+        by_columns!(
+            affine_transform, __m512i, 7 or fewer 1 2 3 4 5 6,
             out, input, symbol_size, matrices
         );
     }
@@ -288,8 +296,8 @@ mod x86_64 {
         symbol_size: usize,
         coefficients: &[u8],
     ) {
-        by_groups!(
-            4 or fewer 1 2 3, shuffle, __m256i,
+        by_columns!(
+            shuffle, __m256i, 4 or fewer 1 2 3,
             out, input, symbol_size, coefficients
         );
     }

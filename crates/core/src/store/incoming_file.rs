@@ -345,6 +345,7 @@ fn hash_file(path: &Path) -> io::Result<blake3::Hash> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::BlockLayout;
 
     fn receive(dir: &Path, bytes: &[u8], name: &str) -> Result<PathBuf, StoreError> {
         let mut file = IncomingFile::create(dir, bytes.len() as u64)?;
@@ -380,6 +381,33 @@ mod tests {
         }
         let announced = *blake3::hash(&bytes).as_bytes();
         let published = file.publish(announced, Some("a"), &Naming::original()).unwrap();
+        assert_eq!(std::fs::read(published.path).unwrap(), bytes);
+    }
+
+    #[test]
+    fn another_process_goes_on_where_one_was_killed() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes: Vec<u8> = (0..5000u32).map(|at| (at % 251) as u8).collect();
+        let announced = AnnouncedFile {
+            name: "a".to_owned(),
+            size: bytes.len() as u64,
+            blake3: *blake3::hash(&bytes).as_bytes(),
+            announced_ms: 0,
+            layout: BlockLayout::new(bytes.len() as u64, 10, 100).unwrap(),
+        };
+        let write = |file: &mut IncomingFile, block: u32| {
+            let place = announced.layout.byte_range(block);
+            let piece = &bytes[place.start as usize..place.end as usize];
+            file.write_block(block, place.start, piece).unwrap();
+        };
+        let (mut killed, found) = IncomingFile::resume(dir.path(), &announced).unwrap();
+        assert!(found.is_empty());
+        [0, 3, 4].into_iter().for_each(|block| write(&mut killed, block));
+        killed.leave();
+        let (mut file, found) = IncomingFile::resume(dir.path(), &announced).unwrap();
+        assert_eq!(found, [0, 3, 4]);
+        [2, 1].into_iter().for_each(|block| write(&mut file, block));
+        let published = file.publish(announced.blake3, Some("a"), &Naming::original()).unwrap();
         assert_eq!(std::fs::read(published.path).unwrap(), bytes);
     }
 
