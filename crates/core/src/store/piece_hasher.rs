@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use blake3::hazmat::{
-    ChainingValue, HasherExt, Mode, max_subtree_len, merge_subtrees_non_root,
+    ChainingValue, HasherExt, Mode, left_subtree_len, max_subtree_len, merge_subtrees_non_root,
     merge_subtrees_root_xof,
 };
 use blake3::{CHUNK_LEN, Hasher};
@@ -29,6 +29,7 @@ pub(super) struct PieceHasher {
     hashed: RangeSet<u64>,
     /// By offset; two that make up a third are merged.
     subtrees: BTreeMap<u64, Subtree>,
+    /// Of a file that was hashed in one piece: it has no subtrees.
     digest: Option<FileDigest>,
 }
 
@@ -83,15 +84,11 @@ impl PieceHasher {
             return Ok(());
         }
         self.hashed.insert(piece.clone());
-        if piece == (0..self.size) {
-            self.digest = Some(FileDigest::of_bytes(bytes));
-            return Ok(());
-        }
         let whole = self.whole_chunks(&piece);
         if !whole.is_empty() {
             // Both lie in the piece.
             let (start, end) = ((whole.start - offset) as usize, (whole.end - offset) as usize);
-            self.hash_subtrees(whole.start, &bytes[start..end]);
+            self.hash_chunks(whole.start, &bytes[start..end]);
         }
         let (first, last) = (self.chunk_at(piece.start), self.chunk_at(piece.end - 1));
         let shared = [Some(&first), Some(&last).filter(|last| **last != first)];
@@ -101,10 +98,7 @@ impl PieceHasher {
                 // A chunk is no longer than that.
                 let bytes = &mut bytes[..(chunk.end - chunk.start) as usize];
                 read_at(chunk.start, bytes)?;
-                if *chunk == (0..self.size) {
-                    self.digest = Some(FileDigest::of_bytes(bytes));
-                }
-                self.hash_subtrees(chunk.start, bytes);
+                self.hash_chunks(chunk.start, bytes);
             }
         }
         Ok(())
@@ -142,7 +136,11 @@ impl PieceHasher {
     }
 
     /// `offset` is where a chunk begins; `bytes` ends where one ends.
-    fn hash_subtrees(&mut self, mut offset: u64, mut bytes: &[u8]) {
+    fn hash_chunks(&mut self, mut offset: u64, mut bytes: &[u8]) {
+        if bytes.len() as u64 == self.size {
+            self.digest = Some(FileDigest::of_bytes(bytes));
+            return;
+        }
         while !bytes.is_empty() {
             let most = max_subtree_len(offset).unwrap_or(u64::MAX).min(self.left_of_root());
             let left = bytes.len() as u64;
@@ -155,9 +153,9 @@ impl PieceHasher {
         }
     }
 
-    /// Bytes below the root's left child: no other subtree is longer.
+    /// Bytes below the root's left child: no other subtree is longer. A file of one chunk has none.
     fn left_of_root(&self) -> u64 {
-        if self.size > CHUNK { blake3::hazmat::left_subtree_len(self.size) } else { CHUNK }
+        left_subtree_len(self.size)
     }
 
     /// Inserts a subtree, merged with its siblings as far as they are there.
