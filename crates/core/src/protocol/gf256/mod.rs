@@ -1,0 +1,101 @@
+//! Arithmetic in GF(2^8) with the polynomial 0x11d, by the byte and by whole symbols.
+
+mod combinations;
+mod cosets;
+mod vectors;
+
+pub(super) use combinations::add_combinations;
+pub(super) use cosets::{COSET, CosetTargets, add_coset_sums};
+
+const fn multiply(a: u8, b: u8) -> u8 {
+    let (mut power, mut rest, mut product) = (a, b, 0);
+    while rest != 0 {
+        if rest & 1 != 0 {
+            product ^= power;
+        }
+        power = (power << 1) ^ (if power & 0x80 != 0 { 0x1d } else { 0 });
+        rest >>= 1;
+    }
+    product
+}
+
+/// Powers of the generator 2, twice over, so that a sum of two logarithms needs no modulus.
+const POWERS: [u8; 510] = {
+    let mut table = [1; 510];
+    let mut exponent = 1;
+    while exponent < 510 {
+        table[exponent] = multiply(table[exponent - 1], 2);
+        exponent += 1;
+    }
+    table
+};
+
+const LOGARITHMS: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut exponent = 0;
+    while exponent < 255 {
+        table[POWERS[exponent] as usize] = exponent as u8;
+        exponent += 1;
+    }
+    table
+};
+
+/// A product of elements other than zero: the sum of their logarithms.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Product(u32);
+
+impl Product {
+    /// `None` if one of the elements is zero.
+    pub(super) fn of(elements: impl IntoIterator<Item = u8>) -> Option<Self> {
+        elements.into_iter().try_fold(Self(0), |product, element| {
+            let logarithm = LOGARITHMS[usize::from(element)];
+            // A few thousand elements at most would fit many times.
+            (element != 0).then(|| Self(product.0 + u32::from(logarithm)))
+        })
+    }
+
+    pub(super) fn over(self, other: Self) -> Self {
+        Self(self.0 % 255 + 255 - other.0 % 255)
+    }
+
+    pub(super) fn times(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+
+    pub(super) fn value(self) -> u8 {
+        POWERS[(self.0 % 255) as usize]
+    }
+}
+
+const INVERSES: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut exponent = 0;
+    while exponent < 255 {
+        table[POWERS[exponent] as usize] = POWERS[255 - exponent];
+        exponent += 1;
+    }
+    table
+};
+
+/// The inverse of `value`, which is not zero.
+pub(super) const fn inverse(value: u8) -> u8 {
+    INVERSES[value as usize]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn field_arithmetic() {
+        assert_eq!(multiply(2, 0x80), 0x1d);
+        for value in 1..=255 {
+            assert_eq!(multiply(value, inverse(value)), 1);
+            let product = Product::of([value, 2]).unwrap();
+            assert_eq!(product.value(), multiply(value, 2));
+            assert_eq!(product.times(product).value(), multiply(product.value(), product.value()));
+            assert_eq!(product.over(product.times(product)).value(), inverse(product.value()));
+        }
+        assert!(Product::of([1, 0, 2]).is_none());
+    }
+}
