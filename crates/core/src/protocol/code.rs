@@ -1,12 +1,11 @@
 //! The erasure code: systematic, Cauchy coefficients over GF(256).
 //!
 //! Any `k` of a block's `k` + 128 encoding symbols give back its `k` source symbols. Repair
-//! symbols are made as they are needed, and a decode solves only for the symbols that were
-//! lost, so both sides pay for the loss and not for the block. Crates for any
-//! Reed-Solomon code invert the whole k × k matrix for each new loss pattern, or transform the
-//! whole block; `benches/codes.rs` shows what that costs.
+//! symbols are made as they are needed: a few by their coefficients, more of them by a transform
+//! that makes sixteen at once. A decode solves only for the symbols that were lost. Crates for
+//! any Reed-Solomon code invert the whole k × k matrix for each new loss pattern, or transform to
+//! and fro whatever was lost; `benches/codes.rs` shows what that costs.
 
-use super::block::MAX_REPAIR_SYMBOLS;
 use super::gf256::{COSET, CosetTargets, Product, add_combinations, add_coset_sums, inverse};
 
 /// Makes repair symbols and solves for lost source symbols of one block.
@@ -14,9 +13,6 @@ pub trait ErasureCode {
     /// Appends the repair symbols `repairs` (counted from 0) of `source` to `out`. `source`
     /// holds whole symbols one after the other.
     fn encode(&self, source: &[u8], symbol_size: usize, repairs: &[u16], out: &mut Vec<u8>);
-
-    /// How many repair symbols from `first` on cost no more than the `wanted` ones alone.
-    fn batch(&self, first: u16, wanted: u16) -> u16;
 
     /// Fills the `lost` symbols of `source` from as many repair symbols: their numbers, and
     /// their bytes one after the other, which are used up. Bytes of lost symbols are
@@ -69,23 +65,27 @@ fn coefficients(repairs: &[u16], symbols: usize, absent: u128) -> Vec<u8> {
 /// Adds the repair symbols `repairs` of `source` to the symbols of `out`. Source symbols with a
 /// bit in `absent` count as zero.
 fn add_repairs(out: &mut [u8], source: &[u8], absent: u128, symbol_size: usize, repairs: &[u16]) {
+    let symbols = source.len() / symbol_size;
     let targets = coset_targets(repairs);
     let targeted: usize =
         targets.iter().map(|target| target.symbols.iter().flatten().count()).sum();
-    if targeted == repairs.len() && costs_less_by_coset(repairs.len(), targets.len()) {
+    // One that comes twice has only one place in its coset.
+    let is_each_once = targeted == repairs.len();
+    if is_each_once && costs_less_by_coset(symbols, repairs.len(), targets.len()) {
         add_coset_sums(out, source, absent, symbol_size, &targets);
     } else {
-        let factors = coefficients(repairs, source.len() / symbol_size, absent);
+        let factors = coefficients(repairs, symbols, absent);
         add_combinations(out, source, symbol_size, &factors);
     }
 }
 
 /// Whether so many repair symbols of so many cosets are made faster by way of whole cosets.
-fn costs_less_by_coset(repairs: usize, cosets: usize) -> bool {
-    // In multiplications for sixteen source symbols: 32 for what cosets share, 20 for each of
-    // them, 16 for a symbol by itself. The rest of the transform takes about as long as another
-    // symbol would.
-    16 * repairs > 32 + 16 + 20 * cosets
+fn costs_less_by_coset(symbols: usize, repairs: usize, cosets: usize) -> bool {
+    // In multiplications. For sixteen source symbols: 32 to their polynomial, for each two cosets
+    // anew, and 16 to add it to each; as many again for all else that a transform takes, which is
+    // measured. Then 32 for each coset to evaluate the sum.
+    let for_sixteen = 32 * cosets.div_ceil(2) + 16 * cosets + 16;
+    symbols.div_ceil(COSET) * for_sixteen + 32 * cosets < symbols * repairs
 }
 
 /// The cosets that `repairs` belong to.
@@ -109,18 +109,6 @@ impl ErasureCode for CauchyCode {
         let start = out.len();
         out.resize(start + repairs.len() * symbol_size, 0);
         add_repairs(&mut out[start..], source, 0, symbol_size, repairs);
-    }
-
-    fn batch(&self, first: u16, wanted: u16) -> u16 {
-        let coset = COSET as u16;
-        let end = (first + wanted).next_multiple_of(coset);
-        let cosets = end / coset - first / coset;
-        let is_whole = end <= MAX_REPAIR_SYMBOLS;
-        if is_whole && costs_less_by_coset(wanted.into(), cosets.into()) {
-            end - first
-        } else {
-            wanted
-        }
     }
 
     fn decode(
@@ -185,6 +173,29 @@ mod tests {
         let mut source = vec![1; 20];
         let decoded = CauchyCode.decode(&mut source, 10, &[0, 1], &[3, 3], &mut [7; 20]);
         assert_eq!(decoded, Err(DecodeError));
+    }
+
+    /// The symbols on the wire are the same by coefficients and by cosets.
+    #[test]
+    fn symbols_are_those_of_the_protocol() {
+        let source: Vec<u8> = (0..128).map(|symbol| u8::from(symbol == 0)).collect();
+        for repairs in [vec![0, 1, 127], (0..128).collect()] {
+            let mut symbols = Vec::new();
+            CauchyCode.encode(&source, 1, &repairs, &mut symbols);
+            assert_eq!(costs_less_by_coset(128, repairs.len(), 8), repairs.len() == 128);
+            let (first, last) = (symbols[..2].to_vec(), symbols[symbols.len() - 1]);
+            assert_eq!((first, last), (vec![0x1b, 0x54], 0xfd), "docs/PROTOCOL.md");
+        }
+    }
+
+    #[test]
+    fn a_repair_symbol_asked_for_twice_is_made_twice() {
+        let source: Vec<u8> = (0..64 * 3).collect();
+        let (mut once, mut twice) = (Vec::new(), Vec::new());
+        CauchyCode.encode(&source, 3, &[0, 1, 2, 3, 4, 5, 6], &mut once);
+        CauchyCode.encode(&source, 3, &[0, 1, 2, 3, 4, 5, 6, 2], &mut twice);
+        assert_eq!(twice[..21], once);
+        assert_eq!(twice[21..], once[6..9]);
     }
 
     proptest! {

@@ -222,7 +222,6 @@ impl Outgoing {
     /// blocks below `covered`, and no repair was asked for.
     pub(super) fn settle(&mut self, round: u32, covered: u32) {
         let (kept, spare) = (&mut self.kept, &mut self.spare);
-        let spare_ready = &mut self.spare_ready;
         self.outstanding.retain(|&block, outstanding| {
             let is_open =
                 block >= covered || outstanding.granted > 0 || round < outstanding.fresh_round;
@@ -230,12 +229,8 @@ impl Outgoing {
                 *kept -= bytes.len();
                 spare.push(bytes);
             }
-            if !is_open && !outstanding.ready.is_empty() {
-                spare_ready.push(std::mem::take(&mut outstanding.ready_bytes));
-            }
             is_open
         });
-        self.spare_ready.truncate(*INTERLEAVED_BLOCKS_UNDER_LOSS.end());
     }
 
     /// Appends the next symbol to `out`, repair before source; `false` if there is none.
@@ -302,10 +297,7 @@ impl Outgoing {
         if let Some(outstanding) = self.outstanding.get_mut(&block) {
             let share = (MAX_READY_TOTAL / (self.repairs.len() + 1)).max(1);
             // Below 32 by then.
-            let wanted = outstanding.queued.min(share.min(usize::from(MAX_READY)) as u16);
-            let count = next
-                .checked_sub(source_symbols)
-                .map_or(wanted, |first| self.code.batch(first, wanted));
+            let count = outstanding.queued.min(share.min(usize::from(MAX_READY)) as u16);
             if let Some(spare) = self.spare_ready.pop() {
                 outstanding.ready_bytes = spare;
             }

@@ -85,7 +85,8 @@ pub(in super::super) struct CosetTargets {
 /// *x* of the cosets in `targets`.
 ///
 /// `source` and `out` hold whole symbols of `symbol_size` bytes one after the other. Source
-/// symbols with a bit in `absent` count as zero. None of them is of the cosets in `targets`.
+/// symbols with a bit in `absent` count as zero. No source symbol's element is in a coset of
+/// `targets`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+gfni", "x86_64+avx2"))]
 pub(in super::super) fn add_coset_sums(
     out: &mut [u8],
@@ -268,6 +269,7 @@ fn last_columns<const BYTES: usize>(symbols: &[u8], symbol_size: usize, start: u
     columns
 }
 
+#[allow(dead_code)] // Unless the target is known to have something faster.
 mod portable {
     use super::*;
 

@@ -19,11 +19,11 @@ const fn multiply(a: u8, b: u8) -> u8 {
     product
 }
 
-/// Powers of the generator 2, twice over, so that a sum of two logarithms needs no modulus.
-const POWERS: [u8; 510] = {
-    let mut table = [1; 510];
+/// Powers of the generator 2.
+const POWERS: [u8; 256] = {
+    let mut table = [1; 256];
     let mut exponent = 1;
-    while exponent < 510 {
+    while exponent < 256 {
         table[exponent] = multiply(table[exponent - 1], 2);
         exponent += 1;
     }

@@ -4,10 +4,12 @@ use bytemuck::Pod;
 
 #[cfg(target_arch = "x86_64")]
 use super::multiply;
+#[cfg(target_arch = "x86_64")]
 use crate::prefetch::prefetch;
 
 /// Vectors of a symbol's columns that are made together.
 pub(super) const WIDE: usize = 4;
+#[cfg(target_arch = "x86_64")]
 pub(super) const HALF: usize = WIDE / 2;
 
 /// Bytes of a vector where the processor is not known.
@@ -15,6 +17,7 @@ pub(super) const LANES: usize = 64;
 
 /// Calls `$kernel!(vectors, columns, …)` for groups of each symbol's columns: wide ones, since
 /// memory is read ahead along a symbol and not across symbols, then what is left.
+#[cfg(target_arch = "x86_64")]
 macro_rules! by_columns {
     ($vector:ty, $size:expr, $kernel:ident!($($rest:tt)*)) => {{
         use $crate::protocol::gf256::vectors::{HALF, WIDE};
@@ -36,6 +39,7 @@ macro_rules! by_columns {
         }
     }};
 }
+#[cfg(target_arch = "x86_64")]
 pub(super) use by_columns;
 
 /// Multiplication by each element as a matrix of bits, as `gf2p8affineqb` takes it: byte
@@ -96,6 +100,7 @@ pub(super) fn multiply_lanes(mut power: [u8; LANES], factor: u8) -> [u8; LANES] 
 
 /// What the next pass over the columns will need of a symbol, `end` being where this one ends:
 /// the processor does not see by itself that so many symbols are read side by side.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(super) fn prefetch_next(symbol: &[u8], end: usize, len: usize) {
     let next = &symbol[end..];
