@@ -59,15 +59,13 @@ fn multiply_add(out: &mut [u8], input: &[u8], factor: u8) {
 /// Several output symbols at once, so that each input is loaded once for all of them.
 #[cfg(target_arch = "x86_64")]
 mod x86_64 {
-    use std::arch::x86_64::{
-        __m256i, __m512i, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_set1_epi8,
-        _mm256_shuffle_epi8, _mm256_srli_epi64, _mm256_xor_si256, _mm512_gf2p8affine_epi64_epi8,
-        _mm512_set1_epi64, _mm512_xor_si512,
-    };
-
+    use std::arch::x86_64::{__m256i, __m512i, _mm256_xor_si256, _mm512_xor_si512};
     use std::ops::Range;
 
-    use super::super::vectors::{HALF_PRODUCTS, MATRICES, by_columns, load, prefetch_next, store};
+    use super::super::vectors::{
+        HALF_PRODUCTS, MATRICES, by_columns, load, multiply_by_affine_transform,
+        multiply_by_shuffle, prefetch_next, store,
+    };
 
     /// Groups of as many output symbols as fit the registers, then of the `fewer` that are left.
     /// All groups after the first find the columns in the nearest cache.
@@ -88,99 +86,75 @@ mod x86_64 {
         }};
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,gfni")]
-    pub(super) fn by_affine_transform(
-        out: &mut [u8],
-        input: &[u8],
-        symbol_size: usize,
-        coefficients: &[u8],
-    ) {
-        let matrices: Vec<u64> =
-            coefficients.iter().map(|factor| MATRICES[usize::from(*factor)]).collect();
-        by_columns!(
-            __m512i,
-            symbol_size,
-            by_groups!(affine_transform, 4 or fewer 1 2 3, out, input, symbol_size, matrices)
-        );
-    }
+    /// A kernel for one kind of vector: `$multiply` takes one of them and a factor out of
+    /// `$factors`.
+    macro_rules! kernel {
+        (
+            #[$feature:meta]
+            $name:ident, $columns:ident, $vector:ty, $add:path, $multiply:path, $factors:expr
+        ) => {
+            #[$feature]
+            pub(super) fn $name(
+                out: &mut [u8],
+                input: &[u8],
+                symbol_size: usize,
+                coefficients: &[u8],
+            ) {
+                by_columns!(
+                    $vector,
+                    symbol_size,
+                    by_groups!($columns, 4 or fewer 1 2 3, out, input, symbol_size, coefficients)
+                );
+            }
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,gfni")]
-    fn affine_transform<const OUTS: usize, const VECTORS: usize>(
-        out: &mut [u8],
-        input: &[u8],
-        symbol_size: usize,
-        matrices: &[u64],
-        columns: Range<usize>,
-    ) {
-        let inputs = input.len() / symbol_size;
-        let mut sums: [[__m512i; VECTORS]; OUTS] =
-            std::array::from_fn(|row| load(&out[row * symbol_size..][columns.clone()]));
-        for (index, symbol) in input.chunks_exact(symbol_size).enumerate() {
-            let bytes: [__m512i; VECTORS] = load(&symbol[columns.clone()]);
-            prefetch_next(symbol, columns.end, columns.len());
-            for (row, sums) in sums.iter_mut().enumerate() {
-                let matrix = _mm512_set1_epi64(matrices[row * inputs + index].cast_signed());
-                for (sum, bytes) in sums.iter_mut().zip(bytes) {
-                    let product = _mm512_gf2p8affine_epi64_epi8::<0>(bytes, matrix);
-                    *sum = _mm512_xor_si512(*sum, product);
+            #[inline]
+            #[$feature]
+            fn $columns<const OUTS: usize, const VECTORS: usize>(
+                out: &mut [u8],
+                input: &[u8],
+                symbol_size: usize,
+                coefficients: &[u8],
+                columns: Range<usize>,
+            ) {
+                let inputs = input.len() / symbol_size;
+                let mut sums: [[$vector; VECTORS]; OUTS] =
+                    std::array::from_fn(|row| load(&out[row * symbol_size..][columns.clone()]));
+                for (index, symbol) in input.chunks_exact(symbol_size).enumerate() {
+                    let bytes: [$vector; VECTORS] = load(&symbol[columns.clone()]);
+                    prefetch_next(symbol, columns.end, columns.len());
+                    for (row, sums) in sums.iter_mut().enumerate() {
+                        let factor = &$factors[usize::from(coefficients[row * inputs + index])];
+                        for (sum, bytes) in sums.iter_mut().zip(bytes) {
+                            *sum = $add(*sum, $multiply(bytes, factor));
+                        }
+                    }
+                }
+                for (row, sums) in sums.iter().enumerate() {
+                    store(sums, &mut out[row * symbol_size..][columns.clone()]);
                 }
             }
-        }
-        for (row, sums) in sums.iter().enumerate() {
-            store(sums, &mut out[row * symbol_size..][columns.clone()]);
-        }
+        };
     }
 
-    #[target_feature(enable = "avx2")]
-    pub(super) fn by_shuffle(
-        out: &mut [u8],
-        input: &[u8],
-        symbol_size: usize,
-        coefficients: &[u8],
-    ) {
-        by_columns!(
-            __m256i,
-            symbol_size,
-            by_groups!(shuffle, 4 or fewer 1 2 3, out, input, symbol_size, coefficients)
-        );
-    }
+    kernel!(
+        #[target_feature(enable = "avx512f,avx512bw,gfni")]
+        by_affine_transform,
+        affine_transform,
+        __m512i,
+        _mm512_xor_si512,
+        multiply_by_affine_transform,
+        MATRICES
+    );
 
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn shuffle<const OUTS: usize, const VECTORS: usize>(
-        out: &mut [u8],
-        input: &[u8],
-        symbol_size: usize,
-        coefficients: &[u8],
-        columns: Range<usize>,
-    ) {
-        let inputs = input.len() / symbol_size;
-        let low_half = _mm256_set1_epi8(15);
-        let mut sums: [[__m256i; VECTORS]; OUTS] =
-            std::array::from_fn(|row| load(&out[row * symbol_size..][columns.clone()]));
-        for (index, symbol) in input.chunks_exact(symbol_size).enumerate() {
-            let bytes: [__m256i; VECTORS] = load(&symbol[columns.clone()]);
-            prefetch_next(symbol, columns.end, columns.len());
-            for (row, sums) in sums.iter_mut().enumerate() {
-                let [lows, highs] = HALF_PRODUCTS[usize::from(coefficients[row * inputs + index])];
-                let lows = _mm256_broadcastsi128_si256(bytemuck::cast(lows));
-                let highs = _mm256_broadcastsi128_si256(bytemuck::cast(highs));
-                for (sum, bytes) in sums.iter_mut().zip(bytes) {
-                    let low = _mm256_and_si256(bytes, low_half);
-                    let high = _mm256_and_si256(_mm256_srli_epi64::<4>(bytes), low_half);
-                    let product = _mm256_xor_si256(
-                        _mm256_shuffle_epi8(lows, low),
-                        _mm256_shuffle_epi8(highs, high),
-                    );
-                    *sum = _mm256_xor_si256(*sum, product);
-                }
-            }
-        }
-        for (row, sums) in sums.iter().enumerate() {
-            store(sums, &mut out[row * symbol_size..][columns.clone()]);
-        }
-    }
+    kernel!(
+        #[target_feature(enable = "avx2")]
+        by_shuffle,
+        shuffle,
+        __m256i,
+        _mm256_xor_si256,
+        multiply_by_shuffle,
+        HALF_PRODUCTS
+    );
 
     #[cfg(test)]
     mod tests {
@@ -215,6 +189,7 @@ mod x86_64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::bytes;
     use super::*;
 
     /// `add_combinations`, byte by byte.
@@ -242,11 +217,6 @@ mod tests {
         outs: usize,
         kernel: impl Fn(&mut [u8], &[u8], &[u8]),
     ) {
-        let bytes = |len: usize, seed: u32| -> Vec<u8> {
-            (0..len as u32)
-                .map(|at| (at.wrapping_mul(2_654_435_761) ^ seed).to_be_bytes()[1])
-                .collect()
-        };
         let input = bytes(inputs * symbol_size, 1);
         let coefficients = bytes(inputs * outs, 2);
         let mut out = bytes(outs * symbol_size, 3);

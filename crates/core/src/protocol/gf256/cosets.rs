@@ -312,19 +312,10 @@ mod portable {
 
 #[cfg(target_arch = "x86_64")]
 mod affine_transform {
-    use super::super::vectors::MATRICES;
-    use super::*;
-    use std::arch::x86_64::{
-        __m512i, _mm512_gf2p8affine_epi64_epi8, _mm512_set1_epi64, _mm512_setzero_si512,
-        _mm512_xor_si512,
-    };
+    use std::arch::x86_64::{__m512i, _mm512_setzero_si512, _mm512_xor_si512};
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,gfni")]
-    fn multiply(value: __m512i, matrix: &u64) -> __m512i {
-        let matrix = _mm512_set1_epi64(matrix.cast_signed());
-        _mm512_gf2p8affine_epi64_epi8::<0>(value, matrix)
-    }
+    use super::super::vectors::{MATRICES, multiply_by_affine_transform};
+    use super::*;
 
     kernel!(
         #[target_feature(enable = "avx512f,avx512bw,gfni")]
@@ -334,7 +325,7 @@ mod affine_transform {
         64,
         _mm512_setzero_si512(),
         _mm512_xor_si512,
-        multiply,
+        multiply_by_affine_transform,
         u64,
         MATRICES
     );
@@ -342,23 +333,10 @@ mod affine_transform {
 
 #[cfg(target_arch = "x86_64")]
 mod shuffle {
-    use super::super::vectors::HALF_PRODUCTS;
-    use super::*;
-    use std::arch::x86_64::{
-        __m256i, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_set1_epi8,
-        _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_epi64, _mm256_xor_si256,
-    };
+    use std::arch::x86_64::{__m256i, _mm256_setzero_si256, _mm256_xor_si256};
 
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn multiply(value: __m256i, [lows, highs]: &[[u8; 16]; 2]) -> __m256i {
-        let low_half = _mm256_set1_epi8(15);
-        let lows = _mm256_broadcastsi128_si256(bytemuck::cast(*lows));
-        let highs = _mm256_broadcastsi128_si256(bytemuck::cast(*highs));
-        let low = _mm256_and_si256(value, low_half);
-        let high = _mm256_and_si256(_mm256_srli_epi64::<4>(value), low_half);
-        _mm256_xor_si256(_mm256_shuffle_epi8(lows, low), _mm256_shuffle_epi8(highs, high))
-    }
+    use super::super::vectors::{HALF_PRODUCTS, multiply_by_shuffle};
+    use super::*;
 
     kernel!(
         #[target_feature(enable = "avx2")]
@@ -368,7 +346,7 @@ mod shuffle {
         32,
         _mm256_setzero_si256(),
         _mm256_xor_si256,
-        multiply,
+        multiply_by_shuffle,
         [[u8; 16]; 2],
         HALF_PRODUCTS
     );
@@ -376,13 +354,10 @@ mod shuffle {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::bytes;
     use super::*;
 
     type Kernel = fn(&mut [u8], &[u8], u128, usize, &[CosetTargets]);
-
-    fn bytes(len: usize, seed: u32) -> Vec<u8> {
-        (0..len as u32).map(|at| (at.wrapping_mul(2_654_435_761) ^ seed).to_be_bytes()[1]).collect()
-    }
 
     /// Against the definition, byte by byte.
     fn assert_sums(kernel: Kernel) {

@@ -86,6 +86,11 @@ pub(super) const fn inverse(value: u8) -> u8 {
 mod tests {
     use super::*;
 
+    /// Bytes that look like any.
+    pub(super) fn bytes(len: usize, seed: u32) -> Vec<u8> {
+        (0..len as u32).map(|at| (at.wrapping_mul(2_654_435_761) ^ seed).to_be_bytes()[1]).collect()
+    }
+
     #[test]
     fn field_arithmetic() {
         assert_eq!(multiply(2, 0x80), 0x1d);

@@ -1,5 +1,12 @@
 //! What the kernels over whole symbols share: vectors of bytes, and multiplication by one element.
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{
+    __m256i, __m512i, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_set1_epi8,
+    _mm256_shuffle_epi8, _mm256_srli_epi64, _mm256_xor_si256, _mm512_gf2p8affine_epi64_epi8,
+    _mm512_set1_epi64,
+};
+
 use bytemuck::Pod;
 
 #[cfg(target_arch = "x86_64")]
@@ -82,6 +89,28 @@ pub(super) const HALF_PRODUCTS: [[[u8; 16]; 2]; 256] = {
     }
     table
 };
+
+/// `matrix` is one of [`MATRICES`].
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,gfni")]
+pub(super) fn multiply_by_affine_transform(value: __m512i, matrix: &u64) -> __m512i {
+    let matrix = _mm512_set1_epi64(matrix.cast_signed());
+    _mm512_gf2p8affine_epi64_epi8::<0>(value, matrix)
+}
+
+/// The products are one of [`HALF_PRODUCTS`].
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn multiply_by_shuffle(value: __m256i, [lows, highs]: &[[u8; 16]; 2]) -> __m256i {
+    let low_half = _mm256_set1_epi8(15);
+    let lows = _mm256_broadcastsi128_si256(bytemuck::cast(*lows));
+    let highs = _mm256_broadcastsi128_si256(bytemuck::cast(*highs));
+    let low = _mm256_and_si256(value, low_half);
+    let high = _mm256_and_si256(_mm256_srli_epi64::<4>(value), low_half);
+    _mm256_xor_si256(_mm256_shuffle_epi8(lows, low), _mm256_shuffle_epi8(highs, high))
+}
 
 /// Shift and add on whole vectors instead of a table: it needs no shuffle instruction, so
 /// that the compiler makes good code of it for every processor.
