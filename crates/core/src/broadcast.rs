@@ -92,6 +92,14 @@ pub enum BroadcastError {
         /// Who did not, and why.
         unconfirmed: Vec<(String, String)>,
     },
+    /// Some did not get it: it is no longer what was announced.
+    #[error("{path} has changed since it was hashed: {}", list(.unconfirmed))]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// Who did not, and why.
+        unconfirmed: Vec<(String, String)>,
+    },
     /// `--servers` asked for more than there were.
     #[error("{name}: {} of {expected} servers joined: {}", .joined.len(), .joined.join(", "))]
     TooFewServers {
@@ -223,6 +231,9 @@ fn broadcast_reliably(
     if outcomes.is_empty() {
         let port = config.destinations.port;
         return Err(BroadcastError::NobodyJoined { name, wait: config.join_wait, port });
+    }
+    if !unconfirmed.is_empty() && file.has_changed() {
+        return Err(BroadcastError::Changed { path: file.path.clone(), unconfirmed });
     }
     if !unconfirmed.is_empty() {
         return Err(BroadcastError::Unconfirmed { name, unconfirmed });

@@ -1,10 +1,10 @@
-//! URL to file: HTTP and HTTPS, streamed.
+//! URL to file: HTTP and HTTPS, streamed; what is already here is used where it stands.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ureq::config::ConfigBuilder;
 use ureq::http::Response;
@@ -12,8 +12,10 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::typestate::AgentScope;
 use ureq::{Body, Proxy, ProxyProtocol};
 
+use crate::local;
 use crate::protocol::FileDigest;
 use crate::store::{safe_file_name, temporary_file};
+use crate::urls::local_path;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that sends nothing for this long is given up.
@@ -23,7 +25,7 @@ const BUFFER_LEN: usize = 64 << 10;
 const REQUEST_LEN: usize = 16 << 10;
 const MAX_REDIRECTS: u32 = 10;
 
-/// A downloaded file.
+/// A downloaded file, or one that was already here.
 #[derive(Debug, Clone)]
 pub struct Download {
     /// Where it stands.
@@ -36,6 +38,17 @@ pub struct Download {
     pub bytes: u64,
     /// Of its bytes.
     pub digest: FileDigest,
+    /// When it was written to last, before it was hashed to its end.
+    pub(crate) modified: SystemTime,
+}
+
+impl Download {
+    /// Whether somebody has written to the file since it was hashed.
+    #[must_use]
+    pub fn has_changed(&self) -> bool {
+        let modified = self.file.metadata().and_then(|metadata| metadata.modified());
+        modified.is_ok_and(|modified| modified != self.modified)
+    }
 }
 
 /// A URL could not be downloaded.
@@ -66,6 +79,20 @@ pub enum FetchError {
         url: String,
         /// In bytes.
         limit: u64,
+    },
+    /// A file that is already here cannot be read.
+    #[error("{path}: cannot be read: {error}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A folder or a pipe is there instead of a file.
+    #[error("{path}: is not a regular file")]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
     },
     /// The certificates to trust cannot be used.
     #[error("{0}")]
@@ -161,6 +188,7 @@ fn certificates(path: &Path) -> Result<RootCerts, Box<dyn std::error::Error>> {
 
 /// Downloads `url` into `dir` under its own name; a file of that name is replaced once the
 /// download is whole. More than `limit` bytes are an error. `progress` is told the bytes so far and in all (zero if unknown).
+/// What a `file:` URL names is not copied, only read.
 ///
 /// # Errors
 /// The download failed; nothing is left under the file's name that was not there before.
@@ -168,8 +196,11 @@ pub fn fetch(
     url: &str,
     dir: &Path,
     limit: u64,
-    mut progress: impl FnMut(u64, u64),
+    mut progress: impl FnMut(u64, u64) + Send,
 ) -> Result<Download, FetchError> {
+    if let Some(path) = local_path(url) {
+        return local::open(&path, file_name(url), limit, progress);
+    }
     let mut response = get(url)?;
     let total = response.body().content_length().unwrap_or(0);
     let too_large = || FetchError::TooLarge { url: url.to_owned(), limit };
@@ -204,7 +235,9 @@ pub fn fetch(
     }
     let file = file.persist(&path).map_err(|error| unwritable(&path, error.error))?;
     let digest = FileDigest::of(&hasher);
-    Ok(Download { path, file: Arc::new(file), name, bytes, digest })
+    let modified = file.metadata().and_then(|metadata| metadata.modified());
+    let modified = modified.map_err(|error| unwritable(&path, error))?;
+    Ok(Download { path, file: Arc::new(file), name, bytes, digest, modified })
 }
 
 /// The last component of the URL's path, without its query, made safe; the host's name if

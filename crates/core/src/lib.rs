@@ -5,7 +5,7 @@
 //! | layer | modules | knows |
 //! |---|---|---|
 //! | face | [`run`], `console`, `watch`, [`options`], [`worker`] | terminals, processes, clap |
-//! | job | [`task`], [`mod@fetch`], [`broadcast`], [`mod@receive`] | files, HTTP, sockets |
+//! | job | [`task`], [`mod@fetch`], `local`, [`broadcast`], [`mod@receive`] | files, HTTP, sockets |
 //! | edge | [`net`], [`store`], [`seal`] | sockets, disks, keys |
 //! | protocol | [`protocol`], [`wire`] | nothing outside: bytes and a clock that it is given |
 //! | data | [`event`], [`urls`], [`timing`], [`progress`] | what happened, and how it is shown |
@@ -15,6 +15,7 @@ pub mod broadcast;
 mod console;
 pub mod event;
 pub mod fetch;
+mod local;
 pub mod net;
 pub mod options;
 mod prefetch;

@@ -23,7 +23,7 @@ const SERVERS_WAIT: Duration = Duration::from_secs(10);
 /// Bytes that all tasks together may keep of their files to make repair symbols from.
 const REPAIR_MEMORY: usize = 12 << 20;
 
-/// Download files over HTTP(S) and broadcast each of them over UDP to every server.
+/// Download files over HTTP(S), or take files that are here, and broadcast each of them over UDP to every server.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -31,8 +31,8 @@ const REPAIR_MEMORY: usize = 12 << 20;
     1 something was not, 2 usage.\nEach option can also be set as SIAR_<OPTION> in the environment."
 )]
 pub struct ClientOptions {
-    /// What to download; default: the built-in list (its, detik, file2, file3)
-    #[arg(value_name = "URL", conflicts_with = "urls")]
+    /// What to download, or a file here: its path or file:// URL; default: the built-in list (its, detik, file2, file3)
+    #[arg(value_name = "URL|FILE", conflicts_with = "urls")]
     pub url: Vec<String>,
     /// TOML table `name = "url"`, in order
     #[arg(long, value_name = "FILE", env = "SIAR_URLS")]
@@ -58,7 +58,7 @@ pub struct ClientOptions {
     /// Where downloads are kept
     #[arg(long, default_value = ".", env = "SIAR_DIR")]
     pub dir: PathBuf,
-    /// Break off larger downloads, e.g. 1GiB
+    /// Break off larger downloads, refuse larger files, e.g. 1GiB
     #[arg(long, value_name = "SIZE", value_parser = size, env = "SIAR_MAX_FILE")]
     pub max_file: Option<u64>,
     /// Async styles: most workers at once [default: 20 in mp-async, 4 in mt-async]

@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use url::Url;
+
 /// One task: a key and the URL to download.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Task {
     /// Its key in the list.
     pub name: String,
-    /// HTTP or HTTPS.
+    /// HTTP or HTTPS; from a command line also `file:`, for what is already here.
     pub url: String,
 }
 
@@ -52,6 +54,12 @@ pub enum UrlListError {
         /// Its value.
         url: String,
     },
+    /// An argument of the command line is neither a URL nor a path.
+    #[error("{argument:?} is neither an http://, https:// or file:// URL nor a file that is here")]
+    NoSuchFile {
+        /// The argument.
+        argument: String,
+    },
     /// There is nothing to do.
     #[error("URL list {path} is empty")]
     Empty {
@@ -95,21 +103,46 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Task>, UrlListError> {
         .collect()
 }
 
-/// The URLs of a command line, with the keys `url1`, `url2`, ….
+/// The URLs and files of a command line, with the keys `url1`, `url2`, …. A file that is here
+/// can be named only here: a list may come from elsewhere, and is not to give secrets away.
 ///
 /// # Errors
-/// One of them is not a URL.
-pub fn from_arguments(urls: &[String]) -> Result<Vec<Task>, UrlListError> {
-    (1..).zip(urls).map(|(number, url)| check(format!("url{number}"), url.clone())).collect()
+/// One of them is neither.
+pub fn from_arguments(arguments: &[String]) -> Result<Vec<Task>, UrlListError> {
+    (1..)
+        .zip(arguments)
+        .map(|(number, argument)| {
+            let is_url = is_http_url(argument) || local_path(argument).is_some();
+            let url = if is_url { Some(argument.clone()) } else { file_url(argument) };
+            let no_such_file = || UrlListError::NoSuchFile { argument: argument.clone() };
+            Ok(Task { name: format!("url{number}"), url: url.ok_or_else(no_such_file)? })
+        })
+        .collect()
 }
 
 fn check(name: String, url: String) -> Result<Task, UrlListError> {
-    match url::Url::parse(&url) {
-        Ok(parsed) if matches!(parsed.scheme(), "http" | "https") && parsed.has_host() => {
-            Ok(Task { name, url })
-        }
-        _ => Err(UrlListError::NotAUrl { name, url }),
+    if is_http_url(&url) {
+        Ok(Task { name, url })
+    } else {
+        Err(UrlListError::NotAUrl { name, url })
     }
+}
+
+fn is_http_url(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+}
+
+/// The URL of the file at `path`, if there is one.
+fn file_url(path: &str) -> Option<String> {
+    let path = std::path::absolute(path).ok().filter(|path| path.is_file())?;
+    Url::from_file_path(path).ok().map(String::from)
+}
+
+/// Where the file of a `file:` URL stands on this machine.
+#[must_use]
+pub fn local_path(url: &str) -> Option<PathBuf> {
+    let url = Url::parse(url).ok().filter(|url| url.scheme() == "file")?;
+    url.to_file_path().ok()
 }
 
 #[cfg(test)]
@@ -136,9 +169,34 @@ mod tests {
     }
 
     #[test]
-    fn only_http_is_taken() {
+    fn only_http_and_files_are_taken() {
         assert!(from_arguments(&["ftp://a/b".to_owned()]).is_err());
         assert!(from_arguments(&["nonsense".to_owned()]).is_err());
+        assert!(from_arguments(&["file://elsewhere/a".to_owned()]).is_err());
         assert_eq!(from_arguments(&["http://a/b".to_owned()]).unwrap()[0].name, "url1");
+    }
+
+    #[test]
+    fn a_file_here_is_named_by_its_path_or_its_url() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("50 % done?.img");
+        let argument = path.to_str().unwrap().to_owned();
+        let error = from_arguments(std::slice::from_ref(&argument)).unwrap_err();
+        assert!(error.to_string().contains("done?.img"), "{error}");
+        std::fs::write(&path, "").unwrap();
+        let tasks = from_arguments(std::slice::from_ref(&argument)).unwrap();
+        assert_eq!(local_path(&tasks[0].url), Some(path));
+        assert_eq!(from_arguments(&[tasks[0].url.clone()]).unwrap(), tasks);
+        assert_eq!(local_path("http://a/b"), None);
+        let folder = dir.path().to_str().unwrap().to_owned();
+        assert!(from_arguments(&[folder]).is_err());
+    }
+
+    #[test]
+    fn a_list_gives_nothing_away_that_is_here() {
+        for list in ["a = \"file:///etc/passwd\"", "a = \"/etc/passwd\""] {
+            let result = parse(Path::new("list"), list);
+            assert!(matches!(result, Err(UrlListError::NotAUrl { .. })), "{list}");
+        }
     }
 }

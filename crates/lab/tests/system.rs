@@ -57,6 +57,8 @@ fn main() {
         trial("workers_end_with_their_parent".into(), workers_end_with_parent),
         trial("no_server_ends_soon_with_1".into(), no_server),
         trial("failures_are_one_line_each".into(), failures),
+        trial("files_that_are_here_are_sent_from_where_they_stand".into(), files_that_are_here),
+        trial("a_file_that_changes_before_it_is_sent_is_told".into(), changing_file),
         trial("two_urls_with_one_name_are_both_delivered".into(), one_name_twice),
         trial("several_servers_on_one_machine".into(), several_servers),
         trial("a_server_stops_on_a_signal_with_a_summary".into(), server_stops),
@@ -136,7 +138,9 @@ impl Lab {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        if !arguments.iter().any(|argument| argument.starts_with("http")) {
+        let is_url =
+            |argument: &&str| argument.starts_with("http") || argument.starts_with("file:");
+        if !arguments.iter().any(is_url) {
             command.arg("--urls").arg(self.path("urls.toml"));
         }
         self.network.spawn(CLIENT, &mut command).unwrap()
@@ -441,6 +445,66 @@ fn failures() {
             Ok(())
         })
         .unwrap();
+}
+
+/// One by its path, one by its URL.
+fn files_that_are_here() {
+    let lab = Lab::new(vec![noise("a b.img", 5_000_000), noise("small.txt", 7)]);
+    let servers = lab.servers();
+    let paths = ["a b.img", "small.txt"].map(|name| lab.path(name));
+    for (path, sample) in paths.iter().zip(lab.samples.iter()) {
+        fs::write(path, &sample.bytes).unwrap();
+    }
+    let (path, url) = (paths[0].to_str().unwrap(), format!("file://{}", paths[1].display()));
+    for style in STYLES {
+        for server in &servers {
+            for sample in lab.samples.iter() {
+                let _ = fs::remove_file(server.files().join(sample.file_name()));
+            }
+        }
+        let output = lab.client(style, &[path, &url, "--servers", "2"]);
+        assert_success(&output);
+        assert!(text(&output.stdout).contains("broadcast file a b.img\n"));
+        for server in &servers {
+            lab.assert_delivered(server);
+        }
+    }
+    assert_eq!(fs::read_dir(lab.path("downloads")).unwrap().count(), 0, "nothing was copied");
+
+    let folder = format!("file://{}", lab.path("downloads").display());
+    let missing = lab.path("missing.img");
+    for (arguments, code, says) in [
+        (&[url.as_str(), missing.to_str().unwrap()][..], 2, "missing.img"),
+        (&[url.as_str(), "--max-file", "6"], 1, "more than 6 bytes"),
+        (&[folder.as_str()], 1, "downloads: is not a regular file"),
+    ] {
+        let output = lab.client(Style::Mt, arguments);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{stderr}");
+        let errors: Vec<_> = stderr.lines().filter(|line| line.starts_with("error:")).collect();
+        assert!(errors.len() == 1 && errors[0].contains(says), "{stderr}");
+    }
+}
+
+/// It changes after it was hashed.
+fn changing_file() {
+    let lab = Lab::new(vec![noise("log.txt", 2_000_000)]);
+    let server = lab.server(SERVERS[0], &[]);
+    let path = lab.path("log.txt");
+    for (change, says) in [(2_000_000, "changed"), (1_000_000, "shorter")] {
+        fs::write(&path, &lab.samples[0].bytes).unwrap();
+        let url = format!("file://{}", path.display());
+        let client = lab.start_client(Style::Mt, &[&url, "--servers", "1", "--delay", "1s"]);
+        wait_for("hashing", || has_event(&lab.path("client.events"), "download_finished"));
+        fs::write(&path, noise("other", change).bytes).unwrap();
+        let output = client.wait_with_output().unwrap();
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        let error = stderr.lines().find(|line| line.starts_with("error:")).unwrap();
+        assert!(error.contains("log.txt") && error.contains(says), "{stderr}");
+        assert!(!server.files().join("log.txt").exists());
+        fs::remove_file(lab.path("client.events")).unwrap();
+    }
 }
 
 /// The second download takes the first one's name while that waits to be broadcast.

@@ -22,7 +22,12 @@ pub struct BroadcastFile {
 
 impl BlockSource for BroadcastFile {
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(buffer, offset)
+        self.file.read_exact_at(buffer, offset).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                io::Error::other("has become shorter since it was hashed")
+            }
+            _ => error,
+        })
     }
 }
 

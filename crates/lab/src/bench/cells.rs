@@ -61,6 +61,8 @@ pub enum Work {
     },
     /// UDPcast.
     Udpcast,
+    /// A download by curl, and nothing else.
+    Curl,
     /// A script in the seed's manner.
     Python {
         /// Its style.
@@ -78,6 +80,7 @@ impl Work {
             Self::Siar(_) | Self::Clients { .. } | Self::Blast { .. } | Self::Bare { .. } => "siar",
             Self::Uftp { .. } => "uftp",
             Self::Udpcast => "udpcast",
+            Self::Curl => "curl",
             Self::Python { .. } => "python3 with requests",
         }
     }
@@ -89,6 +92,7 @@ impl Work {
             Self::Siar(_) | Self::Clients { .. } | Self::Blast { .. } | Self::Bare { .. } => true,
             Self::Uftp { .. } => starts("uftpd", &["-V"]),
             Self::Udpcast => starts("udp-sender", &["--version"]),
+            Self::Curl => starts("curl", &["--version"]),
             Self::Python { .. } => has_python_requests(),
         }
     }
@@ -156,6 +160,9 @@ pub fn cells(huge: bool) -> Vec<Cell> {
         }
         add(format!("udpcast-loss-{loss}"), Work::Udpcast, LARGE, 2, faults);
     }
+    let at_hand = Work::Siar(Siar { at_hand: true, ..Siar::new(Style::Mt, 1) });
+    add("siar-at-hand".into(), at_hand, LARGE, 2, clean);
+    add("curl".into(), Work::Curl, LARGE, 2, clean);
     let sealed = Work::Siar(Siar { sealed: true, ..Siar::new(Style::Mt, 1) });
     add("siar-sealed".into(), sealed, LARGE, 2, clean);
     for loss in [0, 1, 10] {

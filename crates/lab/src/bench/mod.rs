@@ -194,6 +194,7 @@ impl Bench<'_> {
             Work::Bare { tasks } => programs::bare(&place, source, *tasks),
             Work::Uftp { kbit } => programs::uftp(&place, source, *kbit),
             Work::Udpcast => programs::udpcast(&place, source),
+            Work::Curl => programs::curl(&place, source),
             Work::Python { style, tasks } => programs::python(&place, source, *style, *tasks),
         }
     }

@@ -179,6 +179,8 @@ pub struct Siar {
     pub arguments: &'static [&'static str],
     /// With a key that seals all frames.
     pub sealed: bool,
+    /// The source is sent from where it stands, not downloaded before: it is one task.
+    pub at_hand: bool,
     /// With a record of what happens when, as `transfer`, `datagrams` and `rates` need it.
     pub events: bool,
 }
@@ -187,7 +189,7 @@ impl Siar {
     /// So many files, with a record and nothing else that is special.
     #[must_use]
     pub fn new(style: Style, tasks: usize) -> Self {
-        Self { style, tasks, arguments: &[], sealed: false, events: true }
+        Self { style, tasks, arguments: &[], sealed: false, at_hand: false, events: true }
     }
 }
 
@@ -238,7 +240,14 @@ pub fn siar(place: &Place<'_>, source: &Source, what: &Siar) -> Result<Run, LabE
     fs::write(&list, text).map_err(LabError::file(&list))?;
     let mut command = client(place, what.style, &downloads);
     seal(&mut command);
-    command.arg("--urls").arg(&list).args(what.arguments);
+    command.args(what.arguments);
+    let files: Vec<PathBuf> = if what.at_hand {
+        command.arg(&source.path);
+        vec![source.path.file_name().unwrap_or_default().into()]
+    } else {
+        command.arg("--urls").arg(&list);
+        names.iter().map(|name| format!("{name}{SUFFIX}").into()).collect()
+    };
     if what.events {
         command.arg("--events").arg(&events);
     }
@@ -249,8 +258,8 @@ pub fn siar(place: &Place<'_>, source: &Source, what: &Siar) -> Result<Run, LabE
         let error = output.lines().find(|line| line.starts_with("error"));
         return Ok(Run::fault(error.filter(|_| status.is_some()).unwrap_or(fault)));
     }
-    for name in &names {
-        if !is_everywhere(place, source, format!("{name}{SUFFIX}").as_ref())? {
+    for file in &files {
+        if !is_everywhere(place, source, file)? {
             return Ok(Run::fault("a file differs at a server"));
         }
     }
@@ -456,6 +465,25 @@ pub fn uftp(place: &Place<'_>, source: &Source, rate: u32) -> Result<Run, LabErr
         receivers: costs,
         ..Run::default()
     })
+}
+
+/// Downloads the source with curl, which is what UFTP and UDPcast leave to others.
+///
+/// # Errors
+/// The lab itself fails.
+pub fn curl(place: &Place<'_>, source: &Source) -> Result<Run, LabError> {
+    let file = place.dir.join("file");
+    let mut command = Command::new("curl");
+    command.args(["--silent", "--show-error", "--fail", "--output"]).arg(&file);
+    command.arg(format!("http://{ORIGIN}/{}/source{SUFFIX}", source.len));
+    let (status, sender) = place.run_client(&mut command, source)?;
+    if let Some(fault) = fault(status) {
+        return Ok(Run::fault(fault));
+    }
+    if !source.is_at(&file) {
+        return Ok(Run::fault("the download differs"));
+    }
+    Ok(Run { wall: sender.wall, sender: Some(sender), ..Run::default() })
 }
 
 /// Runs UDPcast in full duplex.

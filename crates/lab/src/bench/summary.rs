@@ -113,16 +113,17 @@ impl<'a> Summary<'a> {
         let clean = self.goodput("siar-loss-0");
         let clean_wall = self.wall("siar-loss-0");
         at_least("clean, against UFTP's best data phase", 3.0, ratio(clean, self.best_uftp(0)));
-        at_least(
-            "clean, whole process, against UFTP",
-            4.0,
-            ratio(self.best_uftp_wall(), clean_wall),
-        );
-        at_least(
-            "clean, whole process, against UDPcast",
-            4.0,
-            ratio(self.wall("udpcast-loss-0"), clean_wall),
-        );
+        let at_hand = self.wall("siar-at-hand");
+        let curl = median(self.wall("curl"));
+        for (peer, wall) in
+            [("UFTP", self.best_uftp_wall()), ("UDPcast", self.wall("udpcast-loss-0"))]
+        {
+            let what = format!("clean, whole process, a file at hand, against {peer}");
+            at_least(&what, 4.0, ratio(wall, at_hand));
+            let after_curl = || Some((median(wall)? + curl?) / median(clean_wall)?);
+            let what = format!("clean, whole process with its download, against curl and {peer}");
+            at_least(&what, 4.0, after_curl());
+        }
         at_least("clean, against the limit", 0.8, ratio(clean, self.goodput("limit")));
         at_least("with a key, against without", 0.8, ratio(self.goodput("siar-sealed"), clean));
         let lossy = self.goodput("siar-loss-10");

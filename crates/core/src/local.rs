@@ -1,0 +1,190 @@
+//! A file that is already here, named by a `file:` URL: opened and hashed, not copied.
+
+use std::fs::{self, File};
+use std::io;
+use std::num::NonZero;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use blake3::hazmat::{
+    ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root_xof,
+};
+
+use crate::fetch::{Download, FetchError};
+use crate::protocol::FileDigest;
+
+/// What a thread hashes at once, in bytes: a subtree of BLAKE3's tree, and so a power of two.
+const PIECE_LEN: u64 = 1 << 20;
+/// Stays in a core's own cache between reading and hashing.
+const BUFFER_LEN: u64 = 64 << 10;
+
+/// Opens the file at `path`, under the name `name`, and hashes it, a large one on all cores.
+/// More than `limit` bytes are an error. `progress` is told the bytes hashed so far and in all.
+///
+/// # Errors
+/// It is no regular file, is too large, or cannot be read.
+pub(crate) fn open(
+    path: &Path,
+    name: String,
+    limit: u64,
+    progress: impl FnMut(u64, u64) + Send,
+) -> Result<Download, FetchError> {
+    let unreadable = |error| FetchError::Read { path: path.to_owned(), error };
+    // Before it is opened: a pipe would keep us waiting for somebody who writes.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(FetchError::NotAFile { path: path.to_owned() });
+    }
+    let file = File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    let (bytes, modified) = (metadata.len(), metadata.modified().map_err(unreadable)?);
+    if bytes > limit {
+        return Err(FetchError::TooLarge { url: path.display().to_string(), limit });
+    }
+    let digest = digest(&file, bytes, &Mutex::new(progress)).map_err(unreadable)?;
+    Ok(Download { path: path.to_owned(), file: Arc::new(file), name, bytes, digest, modified })
+}
+
+/// Of the first `len` bytes of `file`.
+fn digest(
+    file: &File,
+    len: u64,
+    progress: &Mutex<impl FnMut(u64, u64) + Send>,
+) -> io::Result<FileDigest> {
+    let done = AtomicU64::new(0);
+    let tell = |bytes| {
+        let done = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        progress.lock().unwrap_or_else(PoisonError::into_inner)(done, len);
+    };
+    let pieces = len.div_ceil(PIECE_LEN);
+    if pieces <= 1 {
+        let hasher = hash_piece(file, 0..len, &mut buffer(len))?;
+        tell(len);
+        return Ok(FileDigest::of(&hasher));
+    }
+    let next = AtomicU64::new(0);
+    let work = || -> io::Result<Vec<(u64, ChainingValue)>> {
+        let mut buffer = buffer(len);
+        let mut values = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= pieces {
+                return Ok(values);
+            }
+            let start = index * PIECE_LEN;
+            let end = len.min(start + PIECE_LEN);
+            let hasher = hash_piece(file, start..end, &mut buffer).inspect_err(|_| {
+                // Nobody needs the rest.
+                next.store(pieces, Ordering::Relaxed);
+            })?;
+            values.push((index, hasher.finalize_non_root()));
+            tell(end - start);
+        }
+    };
+    let cores = thread::available_parallelism().map_or(1, NonZero::get) as u64;
+    let values = thread::scope(|scope| {
+        let helpers = (1..cores.min(pieces))
+            .map(|_| thread::Builder::new().spawn_scoped(scope, work))
+            .collect::<io::Result<Vec<_>>>()?;
+        let mut values = work()?;
+        for helper in helpers {
+            values.append(
+                &mut helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?,
+            );
+        }
+        values.sort_unstable_by_key(|(index, _)| *index);
+        Ok::<_, io::Error>(values)
+    })?;
+    let values: Vec<ChainingValue> = values.into_iter().map(|(_, value)| value).collect();
+    let (left, right) = values.split_at(left_subtree_pieces(values.len()));
+    let root = merge_subtrees_root_xof(&merged(left), &merged(right), Mode::Hash);
+    Ok(FileDigest::from_output(root))
+}
+
+fn buffer(len: u64) -> Vec<u8> {
+    // 64 KiB at most.
+    vec![0; len.min(BUFFER_LEN) as usize]
+}
+
+fn hash_piece(file: &File, piece: Range<u64>, buffer: &mut [u8]) -> io::Result<blake3::Hasher> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.set_input_offset(piece.start);
+    for offset in piece.clone().step_by(buffer.len().max(1)) {
+        // No more than the buffer's length.
+        let len = (piece.end - offset).min(buffer.len() as u64) as usize;
+        file.read_exact_at(&mut buffer[..len], offset)?;
+        hasher.update(&buffer[..len]);
+    }
+    Ok(hasher)
+}
+
+/// Of one or more pieces side by side.
+fn merged(pieces: &[ChainingValue]) -> ChainingValue {
+    if let [piece] = pieces {
+        return *piece;
+    }
+    let (left, right) = pieces.split_at(left_subtree_pieces(pieces.len()));
+    merge_subtrees_non_root(&merged(left), &merged(right), Mode::Hash)
+}
+
+/// How many of two or more pieces make up the left subtree: the greatest power of two below.
+fn left_subtree_pieces(pieces: usize) -> usize {
+    pieces.div_ceil(2).next_power_of_two()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::temporary_file;
+
+    fn opened(bytes: &[u8], limit: u64) -> Result<Download, FetchError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a file");
+        fs::write(&path, bytes).unwrap();
+        open(&path, "a file".to_owned(), limit, |done, total| {
+            assert!(done <= total && total == bytes.len() as u64);
+        })
+    }
+
+    #[test]
+    fn files_of_any_number_of_pieces_are_hashed_as_blake3_does() {
+        let piece = PIECE_LEN as usize;
+        for len in [0, 1, 1024, piece - 1, piece, piece + 1, 2 * piece, 5 * piece + 1025, 7 * piece]
+        {
+            let bytes: Vec<u8> =
+                (0..len as u32).map(|at| at.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+            let opened = opened(&bytes, u64::MAX).unwrap();
+            assert_eq!((opened.bytes, opened.digest), (len as u64, FileDigest::of_bytes(&bytes)));
+        }
+    }
+
+    #[test]
+    fn a_file_over_the_limit_is_refused() {
+        assert!(opened(b"hello", 5).is_ok());
+        assert!(matches!(opened(b"hello", 4), Err(FetchError::TooLarge { limit: 4, .. })));
+    }
+
+    #[test]
+    fn a_file_that_has_become_shorter_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        for len in [0, 3 * PIECE_LEN] {
+            let file = temporary_file(dir.path()).unwrap();
+            file.as_file().set_len(len).unwrap();
+            assert!(digest(file.as_file(), len + 1, &Mutex::new(|_, _| ())).is_err());
+        }
+    }
+
+    #[test]
+    fn folders_and_pipes_are_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = open(dir.path(), String::new(), u64::MAX, |_, _| ()).unwrap_err();
+        assert!(matches!(error, FetchError::NotAFile { .. }));
+        assert!(error.to_string().contains(&dir.path().display().to_string()));
+        let missing = dir.path().join("missing");
+        let error = open(&missing, String::new(), u64::MAX, |_, _| ()).unwrap_err();
+        assert!(error.to_string().contains("missing"), "{error}");
+    }
+}
