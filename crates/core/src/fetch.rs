@@ -199,7 +199,7 @@ pub fn fetch(
     mut progress: impl FnMut(u64, u64) + Send,
 ) -> Result<Download, FetchError> {
     if let Some(path) = local_path(url) {
-        return local::open(&path, file_name(url), limit, progress);
+        return local::open(&path, file_name(url), limit, &mut progress);
     }
     let mut response = get(url)?;
     let total = response.body().content_length().unwrap_or(0);

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use blake3::hazmat::{
@@ -31,7 +31,7 @@ pub(crate) fn open(
     path: &Path,
     name: String,
     limit: u64,
-    progress: impl FnMut(u64, u64) + Send,
+    progress: &mut (dyn FnMut(u64, u64) + Send),
 ) -> Result<Download, FetchError> {
     let unreadable = |error| FetchError::Read { path: path.to_owned(), error };
     // Before it is opened: a pipe would keep us waiting for somebody who writes.
@@ -44,7 +44,7 @@ pub(crate) fn open(
     if bytes > limit {
         return Err(FetchError::TooLarge { url: path.display().to_string(), limit });
     }
-    let digest = digest(&file, bytes, &Mutex::new(progress)).map_err(unreadable)?;
+    let digest = digest(&file, bytes, progress).map_err(unreadable)?;
     Ok(Download { path: path.to_owned(), file: Arc::new(file), name, bytes, digest, modified })
 }
 
@@ -52,56 +52,55 @@ pub(crate) fn open(
 fn digest(
     file: &File,
     len: u64,
-    progress: &Mutex<impl FnMut(u64, u64) + Send>,
+    progress: &mut (dyn FnMut(u64, u64) + Send),
 ) -> io::Result<FileDigest> {
-    let done = AtomicU64::new(0);
-    let tell = |bytes| {
-        let done = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        progress.lock().unwrap_or_else(PoisonError::into_inner)(done, len);
-    };
     let pieces = len.div_ceil(PIECE_LEN);
     if pieces <= 1 {
         let hasher = hash_piece(file, 0..len, &mut buffer(len))?;
-        tell(len);
+        progress(len, len);
         return Ok(FileDigest::of(&hasher));
     }
-    let next = AtomicU64::new(0);
-    let work = || -> io::Result<Vec<(u64, ChainingValue)>> {
+    // 32 bytes for each MiB of a file fit memory.
+    let values = Mutex::new(vec![ChainingValue::default(); pieces as usize]);
+    let (progress, next, done) = (Mutex::new(progress), AtomicU64::new(0), AtomicU64::new(0));
+    let work = || -> io::Result<()> {
         let mut buffer = buffer(len);
-        let mut values = Vec::new();
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             if index >= pieces {
-                return Ok(values);
+                return Ok(());
             }
-            let start = index * PIECE_LEN;
-            let end = len.min(start + PIECE_LEN);
-            let hasher = hash_piece(file, start..end, &mut buffer).inspect_err(|_| {
+            let piece = index * PIECE_LEN..len.min((index + 1) * PIECE_LEN);
+            let piece_len = piece.end - piece.start;
+            let hasher = hash_piece(file, piece, &mut buffer).inspect_err(|_| {
                 // Nobody needs the rest.
                 next.store(pieces, Ordering::Relaxed);
             })?;
-            values.push((index, hasher.finalize_non_root()));
-            tell(end - start);
+            lock(&values)[index as usize] = hasher.finalize_non_root();
+            let done = done.fetch_add(piece_len, Ordering::Relaxed) + piece_len;
+            lock(&progress)(done, len);
         }
     };
     let cores = thread::available_parallelism().map_or(1, NonZero::get) as u64;
-    let values = thread::scope(|scope| {
+    thread::scope(|scope| {
         let helpers = (1..cores.min(pieces))
             .map(|_| thread::Builder::new().spawn_scoped(scope, work))
             .collect::<io::Result<Vec<_>>>()?;
-        let mut values = work()?;
+        work()?;
         for helper in helpers {
-            values.append(
-                &mut helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?,
-            );
+            helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         }
-        values.sort_unstable_by_key(|(index, _)| *index);
-        Ok::<_, io::Error>(values)
+        Ok::<_, io::Error>(())
     })?;
-    let values: Vec<ChainingValue> = values.into_iter().map(|(_, value)| value).collect();
+    let values = lock(&values);
     let (left, right) = values.split_at(left_subtree_pieces(values.len()));
     let root = merge_subtrees_root_xof(&merged(left), &merged(right), Mode::Hash);
     Ok(FileDigest::from_output(root))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic of another thread is passed on when it is joined.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn buffer(len: u64) -> Vec<u8> {
@@ -144,7 +143,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a file");
         fs::write(&path, bytes).unwrap();
-        open(&path, "a file".to_owned(), limit, |done, total| {
+        open(&path, "a file".to_owned(), limit, &mut |done, total| {
             assert!(done <= total && total == bytes.len() as u64);
         })
     }
@@ -173,18 +172,18 @@ mod tests {
         for len in [0, 3 * PIECE_LEN] {
             let file = temporary_file(dir.path()).unwrap();
             file.as_file().set_len(len).unwrap();
-            assert!(digest(file.as_file(), len + 1, &Mutex::new(|_, _| ())).is_err());
+            assert!(digest(file.as_file(), len + 1, &mut |_, _| ()).is_err());
         }
     }
 
     #[test]
     fn folders_and_pipes_are_refused_by_name() {
         let dir = tempfile::tempdir().unwrap();
-        let error = open(dir.path(), String::new(), u64::MAX, |_, _| ()).unwrap_err();
+        let error = open(dir.path(), String::new(), u64::MAX, &mut |_, _| ()).unwrap_err();
         assert!(matches!(error, FetchError::NotAFile { .. }));
         assert!(error.to_string().contains(&dir.path().display().to_string()));
         let missing = dir.path().join("missing");
-        let error = open(&missing, String::new(), u64::MAX, |_, _| ()).unwrap_err();
+        let error = open(&missing, String::new(), u64::MAX, &mut |_, _| ()).unwrap_err();
         assert!(error.to_string().contains("missing"), "{error}");
     }
 }
