@@ -232,11 +232,12 @@ fn broadcast_reliably(
         let port = config.destinations.port;
         return Err(BroadcastError::NobodyJoined { name, wait: config.join_wait, port });
     }
-    if !unconfirmed.is_empty() && file.has_changed() {
-        return Err(BroadcastError::Changed { path: file.path.clone(), unconfirmed });
-    }
     if !unconfirmed.is_empty() {
-        return Err(BroadcastError::Unconfirmed { name, unconfirmed });
+        return Err(if file.has_changed() {
+            BroadcastError::Changed { path: file.path.clone(), unconfirmed }
+        } else {
+            BroadcastError::Unconfirmed { name, unconfirmed }
+        });
     }
     if let Some(expected) = config.servers.filter(|expected| outcomes.len() < *expected) {
         let joined = outcomes.iter().map(|outcome| label(outcome, &outcomes)).collect();

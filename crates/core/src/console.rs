@@ -6,12 +6,13 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use crate::event::{Event, EventKind, Observer, Progress};
+use crate::lock::lock;
 use crate::options::{ColorChoice, ConsoleOptions};
 use crate::progress::Bars;
 use crate::timing;
@@ -97,11 +98,6 @@ impl Console {
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.0)
     }
-}
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A task that panicked is reported as failed; what it told stays told.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Observer for Console {

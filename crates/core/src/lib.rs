@@ -9,13 +9,14 @@
 //! | edge | [`net`], [`store`], [`seal`] | sockets, disks, keys |
 //! | protocol | [`protocol`], [`wire`] | nothing outside: bytes and a clock that it is given |
 //! | data | [`event`], [`urls`], [`timing`], [`progress`] | what happened, and how it is shown |
-//! | processor | `prefetch` | its cache |
+//! | machine | `prefetch`, `lock` | the processor's cache, mutexes |
 
 pub mod broadcast;
 mod console;
 pub mod event;
 pub mod fetch;
 mod local;
+mod lock;
 pub mod net;
 pub mod options;
 mod prefetch;

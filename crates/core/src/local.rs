@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use blake3::hazmat::{
@@ -15,6 +15,7 @@ use blake3::hazmat::{
 };
 
 use crate::fetch::{Download, FetchError};
+use crate::lock::lock;
 use crate::protocol::FileDigest;
 
 /// What a thread hashes at once, in bytes: a subtree of BLAKE3's tree, and so a power of two.
@@ -96,11 +97,6 @@ fn digest(
     let (left, right) = values.split_at(left_subtree_pieces(values.len()));
     let root = merge_subtrees_root_xof(&merged(left), &merged(right), Mode::Hash);
     Ok(FileDigest::from_output(root))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic of another thread is passed on when it is joined.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn buffer(len: u64) -> Vec<u8> {

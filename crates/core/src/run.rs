@@ -9,8 +9,9 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser};
 use jiff::Timestamp;
 
-use crate::console::{Console, lock};
+use crate::console::Console;
 use crate::event::{Event, EventKind, Observer, Style, TaskVoice};
+use crate::lock::lock;
 use crate::options::{ClientOptions, ConsoleOptions, ServerOptions};
 use crate::receive::receive;
 use crate::store::remove_abandoned_files;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use futures::channel::oneshot;
 
-use crate::console::{Console, lock};
+use crate::console::Console;
+use crate::lock::lock;
 
 /// How often it is looked.
 const INTERVAL: Duration = Duration::from_millis(50);
