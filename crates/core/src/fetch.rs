@@ -4,14 +4,15 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use ureq::config::ConfigBuilder;
+use ureq::config::{Config, ConfigBuilder};
 use ureq::http::Response;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::typestate::AgentScope;
-use ureq::{Body, Proxy, ProxyProtocol};
+use ureq::{Agent, Body, Proxy, ProxyProtocol};
 
+use crate::connections::{Connections, Lease};
 use crate::local;
 use crate::protocol::FileDigest;
 use crate::store::{safe_file_name, temporary_file};
@@ -24,6 +25,9 @@ const BUFFER_LEN: usize = 64 << 10;
 /// A request's head fits; a larger buffer would only cost page faults.
 const REQUEST_LEN: usize = 16 << 10;
 const MAX_REDIRECTS: u32 = 10;
+/// Over a connection that has served before, a server that sends head and body apart waits for
+/// the head's acknowledgement, and Linux delays that by 40 ms: a new connection is faster.
+const DELAYED: Duration = Duration::from_millis(30);
 
 /// A downloaded file, or one that was already here.
 #[derive(Debug, Clone)]
@@ -111,42 +115,45 @@ pub enum FetchError {
 /// and curl.
 pub const CERTIFICATES_VARIABLE: &str = "SSL_CERT_FILE";
 
-/// One for all tasks of a process. It does without certificates, which cost more to read than
-/// a small file, and so follows no redirection: that may lead to HTTPS.
-static AGENT: LazyLock<ureq::Agent> =
-    LazyLock::new(|| agent(|config| config.max_redirects(0).max_redirects_will_error(false)));
+/// Without certificates, which cost more to read than a small file; so no redirection is
+/// followed: that may lead to HTTPS.
+static CONFIG: LazyLock<Config> =
+    LazyLock::new(|| config(|config| config.max_redirects(0).max_redirects_will_error(false)));
 
-/// The same, for HTTPS as well.
-static TRUSTING_AGENT: LazyLock<Result<ureq::Agent, String>> = LazyLock::new(|| {
+/// An agent for each connection: what drops the agent closes the connection.
+static CONNECTIONS: LazyLock<Arc<Connections<Agent>>> =
+    LazyLock::new(|| Connections::new(|| Agent::new_with_config(CONFIG.clone())));
+
+/// For HTTPS as well, for all tasks of a process.
+static TRUSTING_AGENT: LazyLock<Result<Agent, String>> = LazyLock::new(|| {
     let root_certs = match std::env::var_os(CERTIFICATES_VARIABLE) {
         Some(path) if !path.is_empty() => certificates(Path::new(&path))
             .map_err(|error| format!("{CERTIFICATES_VARIABLE} {}: {error}", path.display()))?,
         _ => RootCerts::WebPki,
     };
     let tls = TlsConfig::builder().root_certs(root_certs).build();
-    Ok(agent(|config| config.tls_config(tls)))
+    // What is left open would stay open.
+    Ok(Agent::new_with_config(config(|config| config.tls_config(tls).max_idle_connections(0))))
 });
 
-fn agent(set: impl FnOnce(ConfigBuilder<AgentScope>) -> ConfigBuilder<AgentScope>) -> ureq::Agent {
-    let config = ureq::Agent::config_builder()
+fn config(set: impl FnOnce(ConfigBuilder<AgentScope>) -> ConfigBuilder<AgentScope>) -> Config {
+    let config = Agent::config_builder()
         .timeout_connect(Some(CONNECT_TIMEOUT))
         .timeout_recv_response(Some(STALL_TIMEOUT))
         .timeout_per_read(Some(STALL_TIMEOUT))
         .input_buffer_size(BUFFER_LEN)
         .output_buffer_size(REQUEST_LEN)
-        // A connection is closed with its task's download, as Python's `requests.get` does it.
-        .max_idle_connections(0)
         .user_agent(concat!("siar/", env!("CARGO_PKG_VERSION")));
-    set(config).build().into()
+    set(config).build()
 }
 
-fn get(url: &str) -> Result<Response<Body>, FetchError> {
+fn get(url: &str, lease: &mut Lease<Agent>) -> Result<Response<Body>, FetchError> {
     let http = |error| FetchError::Http { url: url.to_owned(), error: Box::new(error) };
     // As browsers read it: spaces and the like are encoded.
     let mut requested = url::Url::parse(url).map_or_else(|_| url.to_owned(), String::from);
     let mut redirects = MAX_REDIRECTS;
-    if !needs_certificates(&requested, AGENT.config().proxy()) {
-        let response = AGENT.get(&requested).call().map_err(http)?;
+    if !needs_certificates(&requested, CONFIG.proxy()) {
+        let response = get_plainly(&requested, lease).map_err(http)?;
         let Some(elsewhere) = redirected(&requested, &response) else { return Ok(response) };
         requested = elsewhere;
         redirects -= 1;
@@ -154,6 +161,18 @@ fn get(url: &str) -> Result<Response<Body>, FetchError> {
     let agent = TRUSTING_AGENT.as_ref().map_err(|error| FetchError::Trust(error.clone()))?;
     let request = agent.get(requested).config().max_redirects(redirects).build();
     request.call().map_err(http)
+}
+
+/// A server may close a connection at any time once it has answered: what was asked over one
+/// that has served before is asked again over a new one (RFC 9112, section 9.3.1).
+fn get_plainly(url: &str, lease: &mut Lease<Agent>) -> Result<Response<Body>, ureq::Error> {
+    match lease.connection().get(url).call() {
+        Err(ureq::Error::Io(_)) if lease.is_used() => {
+            lease.renew();
+            lease.connection().get(url).call()
+        }
+        result => result,
+    }
 }
 
 /// Whether anybody on the way to `url` has to prove who he is.
@@ -188,7 +207,8 @@ fn certificates(path: &Path) -> Result<RootCerts, Box<dyn std::error::Error>> {
 
 /// Downloads `url` into `dir` under its own name; a file of that name is replaced once the
 /// download is whole. More than `limit` bytes are an error. `progress` is told the bytes so far and in all (zero if unknown).
-/// What a `file:` URL names is not copied, only read.
+/// What a `file:` URL names is not copied, only read. If `keep_connection` says so, the next
+/// download of this process may come over the same connection.
 ///
 /// # Errors
 /// The download failed; nothing is left under the file's name that was not there before.
@@ -196,12 +216,16 @@ pub fn fetch(
     url: &str,
     dir: &Path,
     limit: u64,
+    keep_connection: bool,
     mut progress: impl FnMut(u64, u64) + Send,
 ) -> Result<Download, FetchError> {
     if let Some(path) = local_path(url) {
         return local::open(&path, file_name(url), limit, &mut progress);
     }
-    let mut response = get(url)?;
+    let mut lease = CONNECTIONS.take();
+    let mut response = get(url, &mut lease)?;
+    lease.answered();
+    let answered = Instant::now();
     let total = response.body().content_length().unwrap_or(0);
     let too_large = || FetchError::TooLarge { url: url.to_owned(), limit };
     if total > limit {
@@ -225,6 +249,9 @@ pub fn fetch(
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(FetchError::Body { url: url.to_owned(), bytes, error }),
         };
+        if bytes == 0 && lease.is_used() && answered.elapsed() > DELAYED {
+            lease.use_none_again();
+        }
         if bytes + read as u64 > limit {
             return Err(too_large());
         }
@@ -232,6 +259,11 @@ pub fn fetch(
         file.write_all(&buffer[..read]).map_err(|error| unwritable(&path, error))?;
         bytes += read as u64;
         progress(bytes, total);
+    }
+    if keep_connection {
+        lease.keep();
+    } else {
+        drop(lease);
     }
     let file = file.persist(&path).map_err(|error| unwritable(&path, error.error))?;
     let digest = FileDigest::of(&hasher);
@@ -297,7 +329,7 @@ mod tests {
             b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n";
         let dir = tempfile::tempdir().unwrap();
         let url = serve_each(vec![MOVED, MOVED, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"]);
-        let download = fetch(&url, dir.path(), u64::MAX, |_, _| ()).unwrap();
+        let download = fetch(&url, dir.path(), u64::MAX, false, |_, _| ()).unwrap();
         assert_eq!((download.name.as_str(), download.bytes), ("file.bin", 2));
     }
 
@@ -308,14 +340,57 @@ mod tests {
             b"HTTP/1.1 302 Found\r\nLocation: other\r\nContent-Length: 0\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi",
         ]);
-        assert_eq!(fetch(&url, dir.path(), u64::MAX, |_, _| ()).unwrap().bytes, 2);
+        assert_eq!(fetch(&url, dir.path(), u64::MAX, false, |_, _| ()).unwrap().bytes, 2);
+    }
+
+    const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+
+    /// Answers as many requests as said over each connection, and reads one more.
+    fn serve_over_connections(requests: Vec<usize>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for answers in requests {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = [0; 4096];
+                for _ in 0..answers {
+                    assert_ne!(stream.read(&mut request).unwrap(), 0);
+                    stream.write_all(OK).unwrap();
+                }
+                let _ = stream.read(&mut request).unwrap();
+            }
+        });
+        format!("http://{address}/file.bin")
+    }
+
+    fn get_twice(url: &str) -> [bool; 2] {
+        let connections = Connections::new(|| Agent::new_with_config(CONFIG.clone()));
+        [(); 2].map(|()| {
+            let mut lease = connections.take();
+            let mut response = get_plainly(url, &mut lease).unwrap();
+            assert_eq!(response.body_mut().read_to_string().unwrap(), "hi");
+            let is_used = lease.is_used();
+            lease.keep();
+            is_used
+        })
+    }
+
+    #[test]
+    fn a_connection_serves_two_downloads() {
+        assert_eq!(get_twice(&serve_over_connections(vec![2])), [false, true]);
+    }
+
+    #[test]
+    fn what_a_closed_connection_did_not_answer_is_asked_again() {
+        assert_eq!(get_twice(&serve_over_connections(vec![1, 1])), [false, false]);
     }
 
     #[test]
     fn a_download_is_written_and_hashed() {
         let dir = tempfile::tempdir().unwrap();
         let url = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
-        let download = fetch(&url, dir.path(), u64::MAX, |_, total| assert_eq!(total, 5)).unwrap();
+        let download =
+            fetch(&url, dir.path(), u64::MAX, false, |_, total| assert_eq!(total, 5)).unwrap();
         assert_eq!(download.path, dir.path().join("file.bin"));
         assert_eq!(download.digest, FileDigest::of_bytes(b"hello"));
         assert_eq!(std::fs::read(download.path).unwrap(), b"hello");
@@ -325,7 +400,7 @@ mod tests {
     fn a_body_cut_short_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let url = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nhello");
-        let error = fetch(&url, dir.path(), u64::MAX, |_, _| ()).unwrap_err();
+        let error = fetch(&url, dir.path(), u64::MAX, false, |_, _| ()).unwrap_err();
         assert!(matches!(error, FetchError::Body { bytes: 5, .. }), "{error}");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
@@ -337,7 +412,7 @@ mod tests {
             &b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"[..],
             b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello",
         ] {
-            let error = fetch(&serve(response), dir.path(), 4, |_, _| ()).unwrap_err();
+            let error = fetch(&serve(response), dir.path(), 4, false, |_, _| ()).unwrap_err();
             assert!(matches!(error, FetchError::TooLarge { limit: 4, .. }), "{error}");
             assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         }
@@ -348,7 +423,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let url = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
         let url = url.replace("file.bin", "a b \u{fc}.bin");
-        let download = fetch(&url, dir.path(), u64::MAX, |_, _| ()).unwrap();
+        let download = fetch(&url, dir.path(), u64::MAX, false, |_, _| ()).unwrap();
         assert_eq!(download.name, "a b \u{fc}.bin");
     }
 
@@ -374,7 +449,7 @@ mod tests {
     fn a_404_names_url_and_status() {
         let dir = tempfile::tempdir().unwrap();
         let url = serve(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
-        let error = fetch(&url, dir.path(), u64::MAX, |_, _| ()).unwrap_err().to_string();
+        let error = fetch(&url, dir.path(), u64::MAX, false, |_, _| ()).unwrap_err().to_string();
         assert!(error.contains(&url) && error.contains("404"), "{error}");
     }
 }

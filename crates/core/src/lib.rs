@@ -12,6 +12,7 @@
 //! | machine | `prefetch`, `lock` | the processor's cache, mutexes |
 
 pub mod broadcast;
+mod connections;
 mod console;
 pub mod event;
 pub mod fetch;

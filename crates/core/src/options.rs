@@ -219,7 +219,7 @@ impl ClientOptions {
 
     /// What all tasks have in common; `concurrent` of them share the rate.
     #[must_use]
-    pub fn task_config(&self, concurrent: usize) -> TaskConfig {
+    pub fn task_config(&self, concurrent: usize, keep_connections: bool) -> TaskConfig {
         let join_wait = match self.servers {
             Some(_) => self.join_wait.max(SERVERS_WAIT),
             None => self.join_wait,
@@ -230,6 +230,7 @@ impl ClientOptions {
             dir: self.dir.clone(),
             max_file: self.max_file.unwrap_or(u64::MAX),
             delay: self.delay,
+            keep_connections,
             broadcast: BroadcastConfig {
                 destinations: Destinations {
                     addresses: self.target.clone(),
@@ -332,6 +333,6 @@ mod tests {
     #[test]
     fn concurrent_tasks_share_the_rate() {
         let options = ClientOptions::parse_from(["mt", "--rate", "80mbit"]);
-        assert_eq!(options.task_config(4).broadcast.rate, Some(2_500_000));
+        assert_eq!(options.task_config(4, false).broadcast.rate, Some(2_500_000));
     }
 }

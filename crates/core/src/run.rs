@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser};
 use jiff::Timestamp;
 
+use crate::connections;
 use crate::console::Console;
 use crate::event::{Event, EventKind, Observer, Style, TaskVoice};
 use crate::lock::lock;
@@ -55,7 +56,9 @@ pub fn run_client(style: Style, body: impl FnOnce(&Run)) -> ExitCode {
         Style::Mp | Style::Mt => tasks.len(),
         Style::MpAsync | Style::MtAsync => tasks.len().min(options.worker_count(style)),
     };
-    let config = Arc::new(options.task_config(concurrent));
+    // A process of its own for each task has no second download.
+    let keep_connections = style != Style::Mp && tasks.len() > connections::AT_ONCE;
+    let config = Arc::new(options.task_config(concurrent, keep_connections));
     let started = Timestamp::now();
     let results = Mutex::default();
     let run =

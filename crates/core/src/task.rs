@@ -20,6 +20,8 @@ pub struct TaskConfig {
     pub max_file: u64,
     /// Simulated work between download and broadcast.
     pub delay: Duration,
+    /// Whether HTTP connections serve one download after the other.
+    pub keep_connections: bool,
     /// How the file is broadcast.
     pub broadcast: BroadcastConfig,
 }
@@ -49,13 +51,14 @@ pub fn download_and_broadcast(
     let started = Instant::now();
     voice.event(EventKind::DownloadStarted);
     let mut last_progress = started;
-    let file = fetch(url, &config.dir, config.max_file, |bytes, total| {
+    let progress = |bytes, total| {
         let now = Instant::now();
         if now >= last_progress + PROGRESS_INTERVAL {
             last_progress = now;
             voice.progress(Phase::Downloading, bytes, total);
         }
-    })?;
+    };
+    let file = fetch(url, &config.dir, config.max_file, config.keep_connections, progress)?;
     voice.event(EventKind::DownloadFinished { bytes: file.bytes });
 
     simulate_work(config.delay, voice);
