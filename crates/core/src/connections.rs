@@ -6,7 +6,6 @@
 //! more of them go at once. A connection rests for a moment only: a server with few threads
 //! may be waiting for what it asks next, while others wait for that server.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -43,10 +42,16 @@ struct State<C> {
     latest_change: Option<Instant>,
     next_number: u64,
     /// Downloads that have no answer yet, the oldest first.
-    unanswered: BTreeSet<(Instant, u64)>,
+    unanswered: Vec<(Instant, u64)>,
     /// Since when, the latest last.
     resting: Vec<(Instant, C)>,
     is_closing: bool,
+}
+
+impl<C> State<C> {
+    fn has_answer(&mut self, start: (Instant, u64)) {
+        self.unanswered.retain(|other| *other != start);
+    }
 }
 
 impl<C: Send + 'static> Connections<C> {
@@ -60,7 +65,7 @@ impl<C: Send + 'static> Connections<C> {
             others: 0,
             latest_change: None,
             next_number: 0,
-            unanswered: BTreeSet::new(),
+            unanswered: Vec::new(),
             resting: Vec::new(),
             is_closing: false,
         };
@@ -98,7 +103,7 @@ impl<C: Send + 'static> Connections<C> {
         state.under_way += 1;
         let start = (Instant::now(), state.next_number);
         state.next_number += 1;
-        state.unanswered.insert(start);
+        state.unanswered.push(start);
         let connection = state.resting.pop().map(|(_, connection)| connection);
         let is_used = connection.is_some();
         Lease { connections: Arc::clone(self), connection, is_used, start }
@@ -106,7 +111,7 @@ impl<C: Send + 'static> Connections<C> {
 
     fn end(&self, start: (Instant, u64)) {
         let mut state = lock(&self.state);
-        state.unanswered.remove(&start);
+        state.has_answer(start);
         state.under_way -= 1;
         let now = Instant::now();
         state.latest_change = Some(now);
@@ -189,7 +194,7 @@ impl<C: Send + 'static> Lease<C> {
 
     /// The server has answered.
     pub(crate) fn answered(&self) {
-        lock(&self.connections.state).unanswered.remove(&self.start);
+        lock(&self.connections.state).has_answer(self.start);
     }
 
     /// No connection is to be used again.

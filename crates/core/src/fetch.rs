@@ -143,6 +143,8 @@ fn config(set: impl FnOnce(ConfigBuilder<AgentScope>) -> ConfigBuilder<AgentScop
         .timeout_per_read(Some(STALL_TIMEOUT))
         .input_buffer_size(BUFFER_LEN)
         .output_buffer_size(REQUEST_LEN)
+        // A file is kept as it is sent: its size is known before, and an archive stays packed.
+        .accept_encoding("identity")
         .user_agent(concat!("siar/", env!("CARGO_PKG_VERSION")));
     set(config).build()
 }
