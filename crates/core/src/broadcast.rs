@@ -31,6 +31,8 @@ pub struct BroadcastConfig {
     pub rate: Option<u64>,
     /// Whether the kernel is asked to cut trains into datagrams.
     pub segmentation: bool,
+    /// Whether another file follows soon, so that the socket is kept for a moment.
+    pub keep_socket: bool,
     /// Most bytes of the file kept in memory for repair.
     pub repair_memory: usize,
     /// What becomes of a server that is much slower than the others.
@@ -226,7 +228,11 @@ fn broadcast_reliably(
         voice.event(EventKind::Unconfirmed { server: server.clone(), reason: reason.clone() });
     }
     driven?;
-    socket.put_back();
+    if config.keep_socket {
+        socket.put_back();
+    } else {
+        drop(socket);
+    }
     let name = file.name.clone();
     if outcomes.is_empty() {
         let port = config.destinations.port;

@@ -7,10 +7,10 @@
 //! may be waiting for what it asks next, while others wait for that server.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::lock::lock;
+use crate::resting::Resting;
 
 /// As many downloads go at once to begin with.
 pub(crate) const AT_ONCE: usize = 4;
@@ -26,13 +26,14 @@ const LONG_AWAITED: Duration = Duration::from_millis(250);
 /// What opens connections, shared by all downloads of a process.
 pub(crate) struct Connections<C> {
     open: fn() -> C,
-    state: Mutex<State<C>>,
+    resting: Arc<Resting<C>>,
+    state: Mutex<State>,
     /// The one who waits with a limit, for all who wait.
     watcher: Condvar,
     others: Condvar,
 }
 
-struct State<C> {
+struct State {
     at_once: usize,
     are_used_again: bool,
     under_way: usize,
@@ -43,12 +44,9 @@ struct State<C> {
     next_number: u64,
     /// Downloads that have no answer yet, the oldest first.
     unanswered: Vec<(Instant, u64)>,
-    /// Since when, the latest last.
-    resting: Vec<(Instant, C)>,
-    is_closing: bool,
 }
 
-impl<C> State<C> {
+impl State {
     fn has_answer(&mut self, start: (Instant, u64)) {
         self.unanswered.retain(|other| *other != start);
     }
@@ -66,11 +64,15 @@ impl<C: Send + 'static> Connections<C> {
             latest_change: None,
             next_number: 0,
             unanswered: Vec::new(),
-            resting: Vec::new(),
-            is_closing: false,
         };
         let (watcher, others) = (Condvar::new(), Condvar::new());
-        Arc::new(Self { open, state: Mutex::new(state), watcher, others })
+        Arc::new(Self {
+            open,
+            resting: Resting::new(REST),
+            state: Mutex::new(state),
+            watcher,
+            others,
+        })
     }
 
     /// Waits until one more download may go.
@@ -104,7 +106,8 @@ impl<C: Send + 'static> Connections<C> {
         let start = (Instant::now(), state.next_number);
         state.next_number += 1;
         state.unanswered.push(start);
-        let connection = state.resting.pop().map(|(_, connection)| connection);
+        drop(state);
+        let connection = self.resting.take();
         let is_used = connection.is_some();
         Lease { connections: Arc::clone(self), connection, is_used, start }
     }
@@ -127,43 +130,10 @@ impl<C: Send + 'static> Connections<C> {
         }
     }
 
-    fn rest(self: &Arc<Self>, connection: C) {
-        let mut state = lock(&self.state);
-        let now = Instant::now();
-        let is_awaited =
-            state.unanswered.first().is_some_and(|(since, _)| *since + LONG_AWAITED < now);
-        if is_awaited || !state.are_used_again {
-            return;
-        }
-        state.resting.push((now, connection));
-        if !state.is_closing {
-            let connections = Arc::clone(self);
-            let closing = thread::Builder::new()
-                .name("connections".to_owned())
-                .spawn(move || connections.close_those_that_rest());
-            state.is_closing = closing.is_ok();
-            if closing.is_err() {
-                state.resting.clear();
-            }
-        }
-    }
-
-    fn close_those_that_rest(&self) {
-        let mut wait = REST;
-        loop {
-            thread::sleep(wait);
-            let now = Instant::now();
-            let mut state = lock(&self.state);
-            let fresh = state.resting.partition_point(|(since, _)| *since + REST <= now);
-            let closed: Vec<_> = state.resting.drain(..fresh).collect();
-            let Some((since, _)) = state.resting.first() else {
-                state.is_closing = false;
-                return;
-            };
-            wait = REST.saturating_sub(now.saturating_duration_since(*since));
-            drop(state);
-            drop(closed);
-        }
+    fn may_rest(&self) -> bool {
+        let state = lock(&self.state);
+        let oldest = state.unanswered.first();
+        state.are_used_again && oldest.is_none_or(|(since, _)| since.elapsed() < LONG_AWAITED)
     }
 }
 
@@ -204,8 +174,10 @@ impl<C: Send + 'static> Lease<C> {
 
     /// The download has ended well; the connection may serve another one.
     pub(crate) fn keep(mut self) {
-        if let Some(connection) = self.connection.take() {
-            self.connections.rest(connection);
+        if let Some(connection) = self.connection.take()
+            && self.connections.may_rest()
+        {
+            self.connections.resting.put(connection);
         }
     }
 }
@@ -249,20 +221,6 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_closed_when_it_has_rested() {
-        let connections = Connections::new(mpsc::channel::<()>);
-        let mut lease = connections.take();
-        let sender = lease.connection().0.clone();
-        lease.keep();
-        let limit = Instant::now() + Duration::from_secs(10);
-        while sender.send(()).is_ok() {
-            assert!(Instant::now() < limit);
-            thread::sleep(REST / 5);
-        }
-        assert!(!lock(&connections.state).is_closing);
-    }
-
-    #[test]
     fn none_rests_while_an_answer_is_long_awaited() {
         let connections = numbered();
         let awaiting = connections.take();
@@ -273,7 +231,7 @@ mod tests {
             connections.take().is_used()
         };
         assert!(keep());
-        thread::sleep(LONG_AWAITED * 2);
+        std::thread::sleep(LONG_AWAITED * 2);
         assert!(!keep());
         awaiting.answered();
         assert!(keep());
@@ -286,7 +244,7 @@ mod tests {
         const DOWNLOADS: usize = 200;
         let connections = numbered();
         let (most, now) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        thread::scope(|scope| {
+        std::thread::scope(|scope| {
             for _ in 0..DOWNLOADS {
                 scope.spawn(|| {
                     let mut lease = connections.take();
@@ -312,7 +270,7 @@ mod tests {
         let started = Instant::now();
         for _ in 0..WAITING {
             let (connections, sender) = (Arc::clone(&connections), sender.clone());
-            thread::spawn(move || sender.send(connections.take()).unwrap());
+            std::thread::spawn(move || sender.send(connections.take()).unwrap());
         }
         let come = || receiver.recv_timeout(Duration::from_secs(10)).unwrap();
         let more: Vec<_> = (0..WAITING).map(|_| come()).collect();
@@ -325,16 +283,16 @@ mod tests {
     fn a_slow_download_lets_one_more_go() {
         let connections = numbered();
         let mut held: Vec<_> = (0..AT_ONCE).map(|_| connections.take()).collect();
-        thread::sleep(SLOW);
+        std::thread::sleep(SLOW);
         let (sender, receiver) = mpsc::channel();
         for _ in 0..2 {
             let (connections, sender) = (Arc::clone(&connections), sender.clone());
-            thread::spawn(move || sender.send(connections.take()).unwrap());
+            std::thread::spawn(move || sender.send(connections.take()).unwrap());
         }
         let limit = Instant::now() + Duration::from_secs(10);
         while !lock(&connections.state).is_watched {
             assert!(Instant::now() < limit);
-            thread::yield_now();
+            std::thread::yield_now();
         }
         held.pop();
         let come = || receiver.recv_timeout(Duration::from_secs(10)).unwrap();

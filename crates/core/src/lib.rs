@@ -24,6 +24,7 @@ mod prefetch;
 pub mod progress;
 pub mod protocol;
 pub mod receive;
+mod resting;
 pub mod run;
 pub mod seal;
 pub mod store;

@@ -217,9 +217,10 @@ impl ClientOptions {
         Key::load(path).err().map(|error| error.to_string())
     }
 
-    /// What all tasks have in common; `concurrent` of them share the rate.
+    /// What all tasks have in common; `concurrent` of them share the rate. Whether `more_follow`
+    /// in the same process decides what is kept open.
     #[must_use]
-    pub fn task_config(&self, concurrent: usize, keep_connections: bool) -> TaskConfig {
+    pub fn task_config(&self, concurrent: usize, more_follow: bool) -> TaskConfig {
         let join_wait = match self.servers {
             Some(_) => self.join_wait.max(SERVERS_WAIT),
             None => self.join_wait,
@@ -230,7 +231,7 @@ impl ClientOptions {
             dir: self.dir.clone(),
             max_file: self.max_file.unwrap_or(u64::MAX),
             delay: self.delay,
-            keep_connections,
+            keep_connection: more_follow,
             broadcast: BroadcastConfig {
                 destinations: Destinations {
                     addresses: self.target.clone(),
@@ -245,6 +246,7 @@ impl ClientOptions {
                 join_wait,
                 rate: self.rate.map(|rate| (rate / copies.max(1) as u64).max(1)),
                 segmentation: !self.no_segmentation,
+                keep_socket: more_follow,
                 slow: match self.slow {
                     SlowChoice::Wait => SlowReceivers::Wait,
                     SlowChoice::Drop => SlowReceivers::Drop,

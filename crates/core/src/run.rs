@@ -13,6 +13,7 @@ use crate::connections;
 use crate::console::Console;
 use crate::event::{Event, EventKind, Observer, Style, TaskVoice};
 use crate::lock::lock;
+use crate::net::close_idle_sockets;
 use crate::options::{ClientOptions, ConsoleOptions, ServerOptions};
 use crate::receive::receive;
 use crate::store::remove_abandoned_files;
@@ -56,15 +57,16 @@ pub fn run_client(style: Style, body: impl FnOnce(&Run)) -> ExitCode {
         Style::Mp | Style::Mt => tasks.len(),
         Style::MpAsync | Style::MtAsync => tasks.len().min(options.worker_count(style)),
     };
-    // A process of its own for each task has no second download.
-    let keep_connections = style != Style::Mp && tasks.len() > connections::AT_ONCE;
-    let config = Arc::new(options.task_config(concurrent, keep_connections));
+    // A process of its own for each task has no second one.
+    let more_follow = style != Style::Mp && tasks.len() > concurrent.min(connections::AT_ONCE);
+    let config = Arc::new(options.task_config(concurrent, more_follow));
     let started = Timestamp::now();
     let results = Mutex::default();
     let run =
         Run { style, options, tasks, config, console, started, results, watch: OnceLock::new() };
     run.tell(EventKind::RunStarted, None);
     body(&run);
+    close_idle_sockets();
     run.finish()
 }
 

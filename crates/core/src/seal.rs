@@ -16,7 +16,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
@@ -172,9 +172,9 @@ pub enum OpenError {
 /// Opens what others have sealed.
 pub struct Opener {
     key: Key,
-    sessions: HashMap<[u8; 16], Rc<LessSafeKey>>,
+    sessions: HashMap<[u8; 16], Arc<LessSafeKey>>,
     /// Most datagrams are of the same session as the one before.
-    latest: Option<([u8; 16], Rc<LessSafeKey>)>,
+    latest: Option<([u8; 16], Arc<LessSafeKey>)>,
     opened: Vec<u8>,
 }
 
@@ -208,7 +208,7 @@ impl Opener {
         self.opened.extend_from_slice(sealed);
         let latest = self.latest.as_ref().filter(|(latest, _)| *latest == session);
         let known = latest.map(|(_, key)| key).or_else(|| self.sessions.get(&session)).cloned();
-        let key = known.clone().unwrap_or_else(|| Rc::new(self.key.of_session(session)));
+        let key = known.clone().unwrap_or_else(|| Arc::new(self.key.of_session(session)));
         let nonce = nonce(u32::from_be_bytes(counter));
         let len = match key.open_in_place(nonce, Aad::from(header), &mut self.opened) {
             Ok(frame) => frame.len(),
@@ -219,7 +219,7 @@ impl Opener {
             if self.sessions.len() >= MAX_SESSIONS {
                 self.sessions.clear();
             }
-            self.sessions.insert(session, Rc::clone(&key));
+            self.sessions.insert(session, Arc::clone(&key));
         }
         if self.latest.as_ref().is_none_or(|(latest, _)| *latest != session) {
             self.latest = Some((session, key));

@@ -20,8 +20,8 @@ pub struct TaskConfig {
     pub max_file: u64,
     /// Simulated work between download and broadcast.
     pub delay: Duration,
-    /// Whether HTTP connections serve one download after the other.
-    pub keep_connections: bool,
+    /// Whether another download follows soon, so that the connection is kept for a moment.
+    pub keep_connection: bool,
     /// How the file is broadcast.
     pub broadcast: BroadcastConfig,
 }
@@ -58,7 +58,7 @@ pub fn download_and_broadcast(
             voice.progress(Phase::Downloading, bytes, total);
         }
     };
-    let file = fetch(url, &config.dir, config.max_file, config.keep_connections, progress)?;
+    let file = fetch(url, &config.dir, config.max_file, config.keep_connection, progress)?;
     voice.event(EventKind::DownloadFinished { bytes: file.bytes });
 
     simulate_work(config.delay, voice);

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, EventKind, Observer, Progress, Style, TaskVoice};
+use crate::net::close_idle_sockets;
 use crate::task::{TaskConfig, download_and_broadcast};
 use crate::urls::Task;
 
@@ -292,6 +293,7 @@ fn serve(jobs: &mut impl BufRead) -> io::Result<()> {
             Err(panic) => Message::Failed(format!("panicked: {}", panic_message(panic.as_ref()))),
         });
     }
+    close_idle_sockets();
     Ok(())
 }
 

@@ -12,6 +12,7 @@ pub use incoming::{Datagrams, RECEIVE_BUFFER, ReceiveSocket, Wakeup};
 pub use interface::{Interface, path_mtu};
 pub use outgoing::{BroadcastFile, drive_sender};
 pub use raw::{MAX_RAW_BYTES, send_raw};
+pub(crate) use socket::close_idle_sockets;
 pub use socket::{Broadcaster, Destinations};
 
 use std::io;

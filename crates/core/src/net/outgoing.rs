@@ -48,7 +48,7 @@ pub fn drive_sender(
         let mut batch = TransmitBatch::default();
         while matches!(sender.poll_transmit(Instant::now(), file, 1, &mut batch), Ok(true)) {
             // The first error is the one to tell.
-            let _ = socket.send(&batch);
+            let _ = socket.send(&mut batch);
         }
     }
     result
@@ -74,8 +74,10 @@ fn run(
         let sent = sender
             .poll_transmit(now, file, segments, &mut batch)
             .map_err(|error| NetError::Source { path: file.path.clone(), error })?;
-        if sent {
-            socket.send(&batch)?;
+        if sent && sender.is_ended() {
+            socket.send_last(&mut batch)?;
+        } else if sent {
+            socket.send(&mut batch)?;
         } else if let Some(due) = sender.poll_timeout(now) {
             socket.wait(Some(due.saturating_duration_since(now)))?;
         }

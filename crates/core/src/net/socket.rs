@@ -1,10 +1,9 @@
 //! The sending socket.
 
-use std::cell::Cell;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
@@ -20,6 +19,7 @@ use super::moderation::Moderation;
 use super::train::{Kernel, Train, TrainSender};
 use super::{Interface, NetError};
 use crate::protocol::TransmitBatch;
+use crate::resting::Resting;
 use crate::seal::{Key, SEAL_LEN, Sealing};
 
 /// Linux takes at most this many bytes in one segmented send.
@@ -88,9 +88,13 @@ impl Drop for ReceiveBuffer {
     }
 }
 
-thread_local! {
-    /// For many small files, opening a socket would be a good part of a worker's work.
-    static IDLE: Cell<Option<Broadcaster>> = const { Cell::new(None) };
+/// For many small files, opening a socket would be a good part of the work.
+static IDLE: LazyLock<Arc<Resting<Broadcaster>>> = LazyLock::new(|| Resting::new(IDLE_TIME));
+const IDLE_TIME: Duration = Duration::from_millis(20);
+
+/// Closes the sockets that were put back, once what they had to send is sent.
+pub(crate) fn close_idle_sockets() {
+    IDLE.clear();
 }
 
 /// Sends batches of datagrams to all destinations and receives the answers.
@@ -104,19 +108,18 @@ pub struct Broadcaster {
     moderation: Moderation,
     sealing: Option<Sealing>,
     sealed: TransmitBatch,
+    /// The last datagram of the transfer before, not sealed.
+    deferred: Vec<u8>,
 }
 
 #[derive(Debug)]
 struct UdpSocket {
     socket: Socket,
     state: UdpSocketState,
-    /// For sending several datagrams by one call, if that was ever needed.
-    headers: Option<MultiHeaders<SockaddrStorage>>,
 }
 
 impl Broadcaster {
-    /// A socket on a free port: the one that this thread has [put back](Self::put_back), or a
-    /// new one. Without `segmentation` it does not even try to have the kernel cut trains into
+    /// A socket on a free port: one that has been [put back](Self::put_back), or a new one. Without `segmentation` it does not even try to have the kernel cut trains into
     /// datagrams. With a key, what it sends is sealed and what is not sealed with it is not
     /// received.
     ///
@@ -131,6 +134,9 @@ impl Broadcaster {
             .take()
             .filter(|idle| idle.destinations == *destinations && idle.segmentation == segmentation);
         if let Some(mut idle) = idle {
+            if key.is_some() {
+                idle.send_deferred();
+            }
             // A session of sealed frames is one transfer's.
             idle.sealing = key.map(Sealing::new);
             idle.sender.forget_sent();
@@ -144,20 +150,21 @@ impl Broadcaster {
         let mtus = destinations.sockets().map(|target| super::path_mtu(&socket, target));
         let path_mtu = mtus.min().unwrap_or(ETHERNET_MTU);
         Ok(Self {
-            sender: TrainSender::new(UdpSocket { socket, state, headers: None }, segmentation),
+            sender: TrainSender::new(UdpSocket { socket, state }, segmentation),
             destinations: destinations.clone(),
             segmentation,
             path_mtu,
             moderation: Moderation::default(),
             sealing: key.map(Sealing::new),
             sealed: TransmitBatch::default(),
+            deferred: Vec::new(),
         })
     }
 
-    /// Keeps the socket for this thread's next transfer to the same destinations. Late answers
-    /// to the last one are no frames of that.
+    /// Keeps the socket for another transfer to the same destinations. Late answers to the
+    /// last one are no frames of that.
     pub fn put_back(self) {
-        IDLE.set(Some(self));
+        IDLE.put(self);
     }
 
     /// The largest IP packet that reaches every destination.
@@ -177,7 +184,17 @@ impl Broadcaster {
     ///
     /// # Errors
     /// Names the destination that the kernel cannot send to.
-    pub fn send(&mut self, batch: &TransmitBatch) -> Result<(), NetError> {
+    pub fn send(&mut self, batch: &mut TransmitBatch) -> Result<(), NetError> {
+        if !self.deferred.is_empty() {
+            // The last datagram of a train may be shorter.
+            let fits = self.deferred.len() <= batch.segment_len
+                && batch.bytes.len().is_multiple_of(batch.segment_len);
+            if fits {
+                batch.bytes.append(&mut self.deferred);
+            } else {
+                self.send_deferred();
+            }
+        }
         let most_frames = self.max_segments(batch.segment_len);
         let batch = match &mut self.sealing {
             None => batch,
@@ -190,16 +207,29 @@ impl Broadcaster {
                 &self.sealed
             }
         };
-        let segment_len = batch.segment_len;
-        let most = segment_len * most_frames;
-        for destination in self.destinations.sockets() {
-            for bytes in batch.bytes.chunks(most) {
-                self.sender
-                    .send(Train { bytes, segment_len, destination })
-                    .map_err(|error| NetError::Send { destination, error })?;
-            }
+        send_to_all(&mut self.sender, &self.destinations, batch, most_frames)
+    }
+
+    /// Sends the last datagram of a transfer. That has time: with the next transfer's first
+    /// ones it costs next to nothing. At the latest it is sent when the socket is closed.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_last(&mut self, batch: &mut TransmitBatch) -> Result<(), NetError> {
+        // A key is one transfer's.
+        if self.sealing.is_some() || !self.deferred.is_empty() {
+            return self.send(batch);
         }
+        self.deferred.extend_from_slice(&batch.bytes);
         Ok(())
+    }
+
+    fn send_deferred(&mut self) {
+        let bytes = std::mem::take(&mut self.deferred);
+        let batch = TransmitBatch { segment_len: bytes.len(), bytes };
+        if let Err(error) = send_to_all(&mut self.sender, &self.destinations, &batch, 1) {
+            log::debug!("the end of a transfer: {error}");
+        }
     }
 
     /// Waits for an answer, at most `timeout`.
@@ -242,6 +272,31 @@ impl Broadcaster {
     }
 }
 
+impl Drop for Broadcaster {
+    fn drop(&mut self) {
+        if !self.deferred.is_empty() {
+            self.send_deferred();
+        }
+    }
+}
+
+fn send_to_all(
+    sender: &mut TrainSender<UdpSocket>,
+    destinations: &Destinations,
+    batch: &TransmitBatch,
+    most_frames: usize,
+) -> Result<(), NetError> {
+    let segment_len = batch.segment_len;
+    for destination in destinations.sockets() {
+        for bytes in batch.bytes.chunks(segment_len * most_frames) {
+            sender
+                .send(Train { bytes, segment_len, destination })
+                .map_err(|error| NetError::Send { destination, error })?;
+        }
+    }
+    Ok(())
+}
+
 impl Kernel for UdpSocket {
     fn send_segmented(&mut self, train: Train<'_>) -> io::Result<()> {
         let transmit = Transmit {
@@ -266,9 +321,10 @@ impl Kernel for UdpSocket {
             .take(MAX_TRAIN)
             .collect();
         let addresses = vec![Some(SockaddrStorage::from(train.destination)); slices.len()];
+        let mut headers = MultiHeaders::preallocate(slices.len(), None);
         let sent = sendmmsg(
             self.socket.as_raw_fd(),
-            self.headers.get_or_insert_with(|| MultiHeaders::preallocate(MAX_TRAIN, None)),
+            &mut headers,
             &slices,
             &addresses,
             [],
@@ -293,5 +349,46 @@ pub(super) fn wait(
         Ok(ready) => Ok(ready > 0),
         Err(Errno::EINTR) => Ok(false),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, UdpSocket};
+
+    use super::*;
+
+    fn batch(bytes: &[u8], segment_len: usize) -> TransmitBatch {
+        TransmitBatch { bytes: bytes.to_vec(), segment_len }
+    }
+
+    #[test]
+    fn the_last_datagram_goes_with_the_next_transfer_or_when_the_socket_is_closed() {
+        let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        receiver.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let port = receiver.local_addr().unwrap().port();
+        let addresses = vec![Ipv4Addr::LOCALHOST.into()];
+        let destinations = Destinations { addresses, port, interface: None };
+        let received = || {
+            let mut datagram = [0; 100];
+            let len = receiver.recv(&mut datagram).unwrap();
+            String::from_utf8_lossy(&datagram[..len]).into_owned()
+        };
+
+        let mut socket = Broadcaster::open(&destinations, true, None).unwrap();
+        socket.send(&mut batch(b"first-second", 6)).unwrap();
+        assert_eq!([received(), received()], ["first-", "second"]);
+        socket.send_last(&mut batch(b"end", 3)).unwrap();
+        socket.send(&mut batch(b"third-fourth", 6)).unwrap();
+        assert_eq!([received(), received(), received()], ["third-", "fourth", "end"]);
+
+        // It does not fit: it goes before.
+        socket.send_last(&mut batch(b"the end", 7)).unwrap();
+        socket.send(&mut batch(b"fifth", 5)).unwrap();
+        assert_eq!([received(), received()], ["the end", "fifth"]);
+
+        socket.send_last(&mut batch(b"end", 3)).unwrap();
+        drop(socket);
+        assert_eq!(received(), "end");
     }
 }

@@ -57,7 +57,7 @@ fn send_one(origin: &str, len: usize, task: usize, servers: usize) -> Result<(),
     let destinations =
         Destinations { addresses: vec![Ipv4Addr::BROADCAST.into()], port: PORT, interface: None };
     let mut socket = Broadcaster::open(&destinations, true, None)?;
-    socket.send(&TransmitBatch { bytes, segment_len: DATAGRAM_LEN })?;
+    socket.send(&mut TransmitBatch { bytes, segment_len: DATAGRAM_LEN })?;
     let mut answers = 0;
     while answers < servers {
         let before = answers;

@@ -88,7 +88,7 @@ pub fn send(path: &Path, rate: f64, one_by_one: bool) -> Result<Seen, BlastError
                 single.send_to(datagram, &to).map_err(NetError::from)?;
             }
         } else {
-            trains.send(&batch)?;
+            trains.send(&mut batch)?;
         }
         sent += len as u64;
         let due = started + Duration::from_secs_f64(sent as f64 / rate);
