@@ -82,6 +82,10 @@ pub fn name(bytes: &[u8]) {
 pub struct Ignore;
 
 impl Observer for Ignore {
+    fn is_recording(&self) -> bool {
+        true
+    }
+
     fn event(&self, _: Event) {}
     fn progress(&self, _: Progress) {}
 }

@@ -6,7 +6,7 @@
 //! more of them go at once. A connection rests for a moment only: a server with few threads
 //! may be waiting for what it asks next, while others wait for that server.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::lock::lock;
@@ -36,7 +36,9 @@ pub(crate) struct Connections<C> {
 struct State {
     at_once: usize,
     are_used_again: bool,
+    /// With those that were reserved.
     under_way: usize,
+    reserved: usize,
     is_watched: bool,
     others: usize,
     /// When a download ended, or more were let go.
@@ -59,6 +61,7 @@ impl<C: Send + 'static> Connections<C> {
             at_once: AT_ONCE,
             are_used_again: true,
             under_way: 0,
+            reserved: 0,
             is_watched: false,
             others: 0,
             latest_change: None,
@@ -75,9 +78,14 @@ impl<C: Send + 'static> Connections<C> {
         })
     }
 
-    /// Waits until one more download may go.
-    pub(crate) fn take(self: &Arc<Self>) -> Lease<C> {
-        let mut state = lock(&self.state);
+    /// Waits until one more download may go, and keeps its turn for the next one that comes.
+    pub(crate) fn reserve(&self) {
+        let mut state = self.wait_for_turn(lock(&self.state));
+        state.under_way += 1;
+        state.reserved += 1;
+    }
+
+    fn wait_for_turn<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         let came = Instant::now();
         while state.under_way >= state.at_once {
             if state.is_watched {
@@ -102,7 +110,18 @@ impl<C: Send + 'static> Connections<C> {
                 self.others.notify_one();
             }
         }
-        state.under_way += 1;
+        state
+    }
+
+    /// Waits until one more download may go, and lets it.
+    pub(crate) fn take(self: &Arc<Self>) -> Lease<C> {
+        let mut state = lock(&self.state);
+        if state.reserved > 0 {
+            state.reserved -= 1;
+        } else {
+            state = self.wait_for_turn(state);
+            state.under_way += 1;
+        }
         let start = (Instant::now(), state.next_number);
         state.next_number += 1;
         state.unanswered.push(start);
@@ -277,6 +296,18 @@ mod tests {
         assert_eq!(lock(&connections.state).at_once, 8 * AT_ONCE);
         assert!(started.elapsed() >= 3 * SLOW);
         drop((held, more));
+    }
+
+    #[test]
+    fn a_reserved_turn_is_the_next_download_s() {
+        let connections = numbered();
+        for _ in 0..AT_ONCE {
+            connections.reserve();
+        }
+        let taken: Vec<_> = (0..AT_ONCE).map(|_| connections.take()).collect();
+        assert_eq!(lock(&connections.state).at_once, AT_ONCE);
+        drop(taken);
+        assert_eq!(lock(&connections.state).under_way, 0);
     }
 
     #[test]

@@ -26,7 +26,10 @@ pub(crate) struct EventFileError {
 }
 
 /// Turns events into lines, bars and the event file.
-pub(crate) struct Console(Mutex<State>);
+pub(crate) struct Console {
+    is_recording: bool,
+    state: Mutex<State>,
+}
 
 pub(crate) struct State {
     bars: Bars,
@@ -81,7 +84,8 @@ impl Console {
                 Some((path.clone(), BufWriter::new(Box::new(file) as Box<dyn Write + Send>)))
             }
         };
-        Ok(Self(Mutex::new(State {
+        let is_recording = events.is_some();
+        let state = Mutex::new(State {
             bars,
             events,
             stdout_taken,
@@ -92,15 +96,20 @@ impl Console {
             advanced: Instant::now(),
             tasks: HashMap::new(),
             output_error: None,
-        })))
+        });
+        Ok(Self { is_recording, state })
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        lock(&self.0)
+        lock(&self.state)
     }
 }
 
 impl Observer for Console {
+    fn is_recording(&self) -> bool {
+        self.is_recording
+    }
+
     fn event(&self, event: Event) {
         let mut state = self.lock();
         state.advance(event.task.as_deref());

@@ -213,6 +213,9 @@ pub enum Phase {
 
 /// Whoever is told what happens.
 pub trait Observer: Send + Sync {
+    /// Whether a record is kept; else a task does not tell what
+    /// [is only recorded](EventKind::is_only_recorded).
+    fn is_recording(&self) -> bool;
     /// Something happened.
     fn event(&self, event: Event);
     /// Something is under way.
@@ -236,6 +239,9 @@ impl TaskVoice {
 
     /// Tells what happened.
     pub fn event(&self, kind: EventKind) {
+        if kind.is_only_recorded() && !self.observer.is_recording() {
+            return;
+        }
         self.observer.event(Event {
             style: Some(self.style),
             task: Some(self.task.clone()),

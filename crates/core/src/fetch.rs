@@ -207,6 +207,14 @@ fn certificates(path: &Path) -> Result<RootCerts, Box<dyn std::error::Error>> {
     Ok(RootCerts::from(found))
 }
 
+/// Waits until `url` can be downloaded without waiting for others, and keeps its turn. A thread
+/// that was started for it before would only wait.
+pub(crate) fn reserve_turn(url: &str) {
+    if local_path(url).is_none() {
+        CONNECTIONS.reserve();
+    }
+}
+
 /// Downloads `url` into `dir` under its own name; a file of that name is replaced once the
 /// download is whole. More than `limit` bytes are an error. `progress` is told the bytes so far and in all (zero if unknown).
 /// What a `file:` URL names is not copied, only read. If `keep_connection` says so, the next

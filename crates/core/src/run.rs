@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use crate::connections;
 use crate::console::Console;
 use crate::event::{Event, EventKind, Observer, Style, TaskVoice};
+use crate::fetch::reserve_turn;
 use crate::lock::lock;
 use crate::net::close_idle_sockets;
 use crate::options::{ClientOptions, ConsoleOptions, ServerOptions};
@@ -72,9 +73,13 @@ pub fn run_client(style: Style, body: impl FnOnce(&Run)) -> ExitCode {
 
 impl Run {
     /// The tasks in the list's order. Asking for the next one queues it and prints the
-    /// seed's `mendownload` line.
+    /// seed's `mendownload` line. Where each gets a thread, it is given out when its download
+    /// can begin.
     pub fn tasks(&self) -> impl Iterator<Item = &Task> {
         self.tasks.iter().inspect(|task| {
+            if self.style == Style::Mt {
+                reserve_turn(&task.url);
+            }
             self.tell(EventKind::TaskQueued { url: task.url.clone() }, Some(&task.name));
         })
     }

@@ -345,10 +345,12 @@ fn can_wait(message: &Message) -> bool {
 }
 
 impl Observer for ToParent {
+    fn is_recording(&self) -> bool {
+        self.recorded
+    }
+
     fn event(&self, event: Event) {
-        if self.recorded || !event.kind.is_only_recorded() {
-            self.send(&Message::Event(event));
-        }
+        self.send(&Message::Event(event));
     }
 
     fn progress(&self, progress: Progress) {

@@ -219,6 +219,10 @@ struct Listener<'a> {
 }
 
 impl Observer for Listener<'_> {
+    fn is_recording(&self) -> bool {
+        self.observer.is_recording()
+    }
+
     fn event(&self, event: Event) {
         self.job.touch();
         self.pool.touch();
