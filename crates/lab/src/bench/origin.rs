@@ -1,12 +1,13 @@
 //! The HTTP server of the measurements. It shares the cores with what is measured, so it does
 //! little more than it must. (`sendfile` has cost more.)
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ const THREADS: usize = 64;
 const BACKLOG: i32 = 4096;
 /// Larger ones are slower: they leave the processor's nearest cache.
 const CHUNK: usize = 8 << 10;
+/// What is no longer is kept in memory, with its head.
+const SMALL: u64 = 64 << 10;
 const MAX_HEAD: usize = 4096;
 const MAX_HEADERS: usize = 32;
 /// A client that asks for nothing for so long is not waited for.
@@ -47,12 +50,13 @@ impl Origin {
     ) -> Result<Self, LabError> {
         let start = || -> io::Result<Self> {
             let listener = Arc::new(listener?);
+            let offer = Arc::new(Offer { dir: dir.to_owned(), answers: RwLock::default() });
             // Listening again makes room for more connections that wait.
             SockRef::from(&*listener).listen(BACKLOG)?;
             let mut origin = Self { listener, threads: Vec::new() };
             for _ in 0..THREADS {
-                let (listener, dir) = (Arc::clone(&origin.listener), dir.to_owned());
-                let thread = thread::Builder::new().spawn(move || accept(&listener, &dir))?;
+                let (listener, offer) = (Arc::clone(&origin.listener), Arc::clone(&offer));
+                let thread = thread::Builder::new().spawn(move || accept(&listener, &offer))?;
                 origin.threads.push(thread);
             }
             Ok(origin)
@@ -73,17 +77,23 @@ impl Drop for Origin {
     }
 }
 
-fn accept(listener: &TcpListener, dir: &Path) {
+struct Offer {
+    dir: PathBuf,
+    /// Whole answers with small files, for connections that are kept and those that are not.
+    answers: RwLock<HashMap<(PathBuf, bool), Arc<[u8]>>>,
+}
+
+fn accept(listener: &TcpListener, offer: &Offer) {
     while let Ok((mut stream, _)) = listener.accept() {
         // A client that goes away is no concern of the server's.
-        if let Err(error) = serve(&mut stream, dir) {
+        if let Err(error) = serve(&mut stream, offer) {
             log::debug!("origin: {error}");
         }
     }
 }
 
 /// Answers one request after the other, until the client wants no more.
-fn serve(stream: &mut TcpStream, dir: &Path) -> io::Result<()> {
+fn serve(stream: &mut TcpStream, offer: &Offer) -> io::Result<()> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(IDLE))?;
     let mut head = [0; MAX_HEAD];
@@ -105,7 +115,8 @@ fn serve(stream: &mut TcpStream, dir: &Path) -> io::Result<()> {
                 header.name.eq_ignore_ascii_case("connection")
                     && header.value.eq_ignore_ascii_case(b"close")
             });
-        answer(stream, request.path.and_then(|path| file(dir, path)), keep_alive)?;
+        let path = request.path.and_then(|path| file(&offer.dir, path));
+        answer(stream, path, keep_alive, offer)?;
         if !keep_alive {
             return Ok(());
         }
@@ -120,9 +131,19 @@ fn file(dir: &Path, path: &str) -> Option<PathBuf> {
     Some(dir.join(format!("{len}{SUFFIX}")))
 }
 
-fn answer(stream: &TcpStream, path: Option<PathBuf>, keep_alive: bool) -> io::Result<()> {
+fn answer(
+    stream: &TcpStream,
+    path: Option<PathBuf>,
+    keep_alive: bool,
+    offer: &Offer,
+) -> io::Result<()> {
     let connection = if keep_alive { "keep-alive" } else { "close" };
-    let Some(mut file) = path.and_then(|path| File::open(path).ok()) else {
+    let key = (path.unwrap_or_default(), keep_alive);
+    let known = offer.answers.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+    if let Some(answer) = known {
+        return send_all(stream, &answer, MsgFlags::empty());
+    }
+    let Ok(mut file) = File::open(&key.0) else {
         let head = format!(
             "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: {connection}\r\n\r\n"
         );
@@ -131,6 +152,14 @@ fn answer(stream: &TcpStream, path: Option<PathBuf>, keep_alive: bool) -> io::Re
     let len = file.metadata()?.len();
     let head =
         format!("HTTP/1.1 200 OK\r\nContent-Length: {len}\r\nConnection: {connection}\r\n\r\n");
+    if len <= SMALL {
+        let mut answer = head.into_bytes();
+        file.read_to_end(&mut answer)?;
+        send_all(stream, &answer, MsgFlags::empty())?;
+        let mut answers = offer.answers.write().unwrap_or_else(PoisonError::into_inner);
+        answers.insert(key, answer.into());
+        return Ok(());
+    }
     // In one segment with the beginning of the file.
     send_all(stream, head.as_bytes(), MsgFlags::from_bits_retain(nix::libc::MSG_MORE))?;
     let mut buffer = [0; CHUNK];
