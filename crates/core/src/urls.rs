@@ -138,10 +138,14 @@ fn file_url(path: &str) -> Option<String> {
     Url::from_file_path(path).ok().map(String::from)
 }
 
+const FILE: &str = "file:";
+
 /// Where the file of a `file:` URL stands on this machine.
 #[must_use]
 pub fn local_path(url: &str) -> Option<PathBuf> {
-    let url = Url::parse(url).ok().filter(|url| url.scheme() == "file")?;
+    // Asked for each URL: others are not parsed for it.
+    let scheme = url.trim_start().get(..FILE.len())?;
+    let url = scheme.eq_ignore_ascii_case(FILE).then(|| Url::parse(url).ok())??;
     url.to_file_path().ok()
 }
 
