@@ -120,7 +120,11 @@ impl IncomingFile {
         let at = |error| StoreError::Io { path: dir.to_owned(), error };
         match Partial::find(dir, announced).map_err(at)? {
             Some(partial) => Self::go_on(dir, announced, partial).map(Some),
-            None => require_space(dir, announced.size).map(|()| None),
+            None if Self::is_resumable(announced) => {
+                require_space(dir, announced.size).map(|()| None)
+            }
+            // `create` looks, which for these comes next.
+            None => Ok(None),
         }
     }
 

@@ -77,10 +77,12 @@ impl Drop for Origin {
     }
 }
 
+type Answer = Arc<[u8]>;
+
 struct Offer {
     dir: PathBuf,
-    /// Whole answers with small files, for connections that are kept and those that are not.
-    answers: RwLock<HashMap<(PathBuf, bool), Arc<[u8]>>>,
+    /// Whole answers with small files; `true`: over a connection that is kept.
+    answers: RwLock<HashMap<(PathBuf, bool), Answer>>,
 }
 
 fn accept(listener: &TcpListener, offer: &Offer) {
