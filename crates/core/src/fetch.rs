@@ -11,8 +11,9 @@ use ureq::http::Response;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::typestate::AgentScope;
 use ureq::{Agent, Body, Proxy, ProxyProtocol};
+use url::Position;
 
-use crate::connections::{Connections, Lease};
+use crate::connections::{Connections, Keeping, Lease};
 use crate::local;
 use crate::protocol::FileDigest;
 use crate::store::{safe_file_name, temporary_file};
@@ -117,12 +118,21 @@ pub const CERTIFICATES_VARIABLE: &str = "SSL_CERT_FILE";
 
 /// Without certificates, which cost more to read than a small file; so no redirection is
 /// followed: that may lead to HTTPS.
-static CONFIG: LazyLock<Config> =
-    LazyLock::new(|| config(|config| config.max_redirects(0).max_redirects_will_error(false)));
+static CONFIG: LazyLock<Config> = LazyLock::new(|| {
+    config(|config| config.max_redirects(0).max_redirects_will_error(false).max_idle_connections(1))
+});
+
+/// For small files one after the other; see [`Connections`].
+const KEEPING: Keeping =
+    Keeping { rest: Duration::from_millis(20), life: Duration::from_millis(100) };
 
 /// An agent for each connection: what drops the agent closes the connection.
 static CONNECTIONS: LazyLock<Arc<Connections<Agent>>> =
-    LazyLock::new(|| Connections::new(|| Agent::new_with_config(CONFIG.clone())));
+    LazyLock::new(|| Connections::new(KEEPING, plain_agent));
+
+fn plain_agent() -> Agent {
+    Agent::new_with_config(CONFIG.clone())
+}
 
 /// For HTTPS as well, for all tasks of a process.
 static TRUSTING_AGENT: LazyLock<Result<Agent, String>> = LazyLock::new(|| {
@@ -157,6 +167,8 @@ fn get(url: &str, lease: &mut Lease<Agent>) -> Result<Response<Body>, FetchError
     if !needs_certificates(&requested, CONFIG.proxy()) {
         let response = get_plainly(&requested, lease).map_err(http)?;
         let Some(elsewhere) = redirected(&requested, &response) else { return Ok(response) };
+        drop(response);
+        lease.close();
         requested = elsewhere;
         redirects -= 1;
     }
@@ -168,10 +180,12 @@ fn get(url: &str, lease: &mut Lease<Agent>) -> Result<Response<Body>, FetchError
 /// A server may close a connection at any time once it has answered: what was asked over one
 /// that has served before is asked again over a new one (RFC 9112, section 9.3.1).
 fn get_plainly(url: &str, lease: &mut Lease<Agent>) -> Result<Response<Body>, ureq::Error> {
-    match lease.connection().get(url).call() {
-        Err(ureq::Error::Io(_)) if lease.is_used() => {
-            lease.renew();
-            lease.connection().get(url).call()
+    let origin = url::Url::parse(url).map(|url| url[..Position::BeforePath].to_owned());
+    let origin = origin.unwrap_or_default();
+    match lease.connection(&origin).get(url).call() {
+        Err(ureq::Error::Io(_)) if lease.has_served() => {
+            lease.close();
+            lease.connection(&origin).get(url).call()
         }
         result => result,
     }
@@ -216,7 +230,8 @@ pub(crate) fn reserve_turn(url: &str) {
 }
 
 /// Downloads `url` into `dir` under its own name; a file of that name is replaced once the
-/// download is whole. More than `limit` bytes are an error. `progress` is told the bytes so far and in all (zero if unknown).
+/// download is whole. More than `limit` bytes are an error. `started` is called when it has not
+/// to wait for other downloads any more; `progress` is told the bytes so far and in all (zero if unknown).
 /// What a `file:` URL names is not copied, only read. If `keep_connection` says so, the next
 /// download of this process may come over the same connection.
 ///
@@ -227,15 +242,16 @@ pub fn fetch(
     dir: &Path,
     limit: u64,
     keep_connection: bool,
+    started: impl FnOnce(),
     mut progress: impl FnMut(u64, u64) + Send,
 ) -> Result<Download, FetchError> {
     if let Some(path) = local_path(url) {
+        started();
         return local::open(&path, file_name(url), limit, &mut progress);
     }
     let mut lease = CONNECTIONS.take();
+    started();
     let mut response = get(url, &mut lease)?;
-    lease.answered();
-    let answered = Instant::now();
     let total = response.body().content_length().unwrap_or(0);
     let too_large = || FetchError::TooLarge { url: url.to_owned(), limit };
     if total > limit {
@@ -253,14 +269,15 @@ pub fn fetch(
     let mut bytes = 0;
     let mut body = response.body_mut().as_reader();
     loop {
+        let asked = Instant::now();
         let read = match body.read(&mut buffer) {
             Ok(0) => break,
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(FetchError::Body { url: url.to_owned(), bytes, error }),
         };
-        if bytes == 0 && lease.is_used() && answered.elapsed() > DELAYED {
-            lease.use_none_again();
+        if bytes == 0 && lease.has_served() && asked.elapsed() > DELAYED {
+            lease.keep_none();
         }
         if bytes + read as u64 > limit {
             return Err(too_large());
@@ -339,8 +356,27 @@ mod tests {
             b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n";
         let dir = tempfile::tempdir().unwrap();
         let url = serve_each(vec![MOVED, MOVED, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"]);
-        let download = fetch(&url, dir.path(), u64::MAX, false, |_, _| ()).unwrap();
+        let download = fetch(&url, dir.path(), u64::MAX, false, || (), |_, _| ()).unwrap();
         assert_eq!((download.name.as_str(), download.bytes), ("file.bin", 2));
+    }
+
+    #[test]
+    fn a_connection_that_led_elsewhere_is_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/a", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let moved = b"HTTP/1.1 302 Found\r\nLocation: /b\r\nContent-Length: 0\r\n\r\n";
+            for response in [&moved[..], OK] {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = [0; 4096];
+                let _ = stream.read(&mut request).unwrap();
+                stream.write_all(response).unwrap();
+                // The next one is not served before this one is closed.
+                assert_eq!(stream.read(&mut request).unwrap(), 0);
+            }
+        });
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(fetch(&url, dir.path(), u64::MAX, true, || (), |_, _| ()).unwrap().bytes, 2);
     }
 
     #[test]
@@ -350,7 +386,7 @@ mod tests {
             b"HTTP/1.1 302 Found\r\nLocation: other\r\nContent-Length: 0\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi",
         ]);
-        assert_eq!(fetch(&url, dir.path(), u64::MAX, false, |_, _| ()).unwrap().bytes, 2);
+        assert_eq!(fetch(&url, dir.path(), u64::MAX, false, || (), |_, _| ()).unwrap().bytes, 2);
     }
 
     const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
@@ -374,14 +410,15 @@ mod tests {
     }
 
     fn get_twice(url: &str) -> [bool; 2] {
-        let connections = Connections::new(|| Agent::new_with_config(CONFIG.clone()));
+        let long = Duration::from_secs(60);
+        let connections = Connections::new(Keeping { rest: long, life: long }, plain_agent);
         [(); 2].map(|()| {
             let mut lease = connections.take();
             let mut response = get_plainly(url, &mut lease).unwrap();
             assert_eq!(response.body_mut().read_to_string().unwrap(), "hi");
-            let is_used = lease.is_used();
+            let has_served = lease.has_served();
             lease.keep();
-            is_used
+            has_served
         })
     }
 
@@ -400,7 +437,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let url = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
         let download =
-            fetch(&url, dir.path(), u64::MAX, false, |_, total| assert_eq!(total, 5)).unwrap();
+            fetch(&url, dir.path(), u64::MAX, false, || (), |_, total| assert_eq!(total, 5))
+                .unwrap();
         assert_eq!(download.path, dir.path().join("file.bin"));
         assert_eq!(download.digest, FileDigest::of_bytes(b"hello"));
         assert_eq!(std::fs::read(download.path).unwrap(), b"hello");
@@ -410,7 +448,7 @@ mod tests {
     fn a_body_cut_short_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let url = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nhello");
-        let error = fetch(&url, dir.path(), u64::MAX, false, |_, _| ()).unwrap_err();
+        let error = fetch(&url, dir.path(), u64::MAX, false, || (), |_, _| ()).unwrap_err();
         assert!(matches!(error, FetchError::Body { bytes: 5, .. }), "{error}");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
@@ -422,7 +460,8 @@ mod tests {
             &b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"[..],
             b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello",
         ] {
-            let error = fetch(&serve(response), dir.path(), 4, false, |_, _| ()).unwrap_err();
+            let error =
+                fetch(&serve(response), dir.path(), 4, false, || (), |_, _| ()).unwrap_err();
             assert!(matches!(error, FetchError::TooLarge { limit: 4, .. }), "{error}");
             assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         }
@@ -433,7 +472,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let url = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
         let url = url.replace("file.bin", "a b \u{fc}.bin");
-        let download = fetch(&url, dir.path(), u64::MAX, false, |_, _| ()).unwrap();
+        let download = fetch(&url, dir.path(), u64::MAX, false, || (), |_, _| ()).unwrap();
         assert_eq!(download.name, "a b \u{fc}.bin");
     }
 
@@ -459,7 +498,8 @@ mod tests {
     fn a_404_names_url_and_status() {
         let dir = tempfile::tempdir().unwrap();
         let url = serve(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
-        let error = fetch(&url, dir.path(), u64::MAX, false, |_, _| ()).unwrap_err().to_string();
+        let error =
+            fetch(&url, dir.path(), u64::MAX, false, || (), |_, _| ()).unwrap_err().to_string();
         assert!(error.contains(&url) && error.contains("404"), "{error}");
     }
 }

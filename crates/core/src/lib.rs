@@ -5,11 +5,11 @@
 //! | layer | modules | knows |
 //! |---|---|---|
 //! | face | [`run`], `console`, `watch`, [`options`], [`worker`] | terminals, processes, clap |
-//! | job | [`task`], [`mod@fetch`], `local`, [`broadcast`], [`mod@receive`] | files, HTTP, sockets |
+//! | job | [`task`], [`mod@fetch`], `connections`, `local`, [`broadcast`], [`mod@receive`] | files, HTTP, sockets |
 //! | edge | [`net`], [`store`], [`seal`] | sockets, disks, keys |
 //! | protocol | [`protocol`], [`wire`] | nothing outside: bytes and a clock that it is given |
 //! | data | [`event`], [`urls`], [`timing`], [`progress`] | what happened, and how it is shown |
-//! | machine | `prefetch`, `lock` | the processor's cache, mutexes |
+//! | machine | `prefetch`, `lock`, `resting` | the processor's cache, mutexes, what is kept for a moment |
 
 pub mod broadcast;
 mod connections;

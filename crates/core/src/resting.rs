@@ -11,6 +11,8 @@ use crate::lock::lock;
 pub(crate) struct Resting<T> {
     rest: Duration,
     state: Mutex<State<T>>,
+    /// Held while things are dropped, which may take a while.
+    dropping: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -20,23 +22,30 @@ struct State<T> {
     is_watched: bool,
     /// Whether anything came since the watch last looked.
     has_come: bool,
+    is_closed: bool,
 }
 
 impl<T: Send + 'static> Resting<T> {
     /// Nothing yet; things will rest for as long as `rest`, twice that at most.
     pub(crate) fn new(rest: Duration) -> Arc<Self> {
-        let state = State { things: Vec::new(), is_watched: false, has_come: false };
-        Arc::new(Self { rest, state: Mutex::new(state) })
+        let state =
+            State { things: Vec::new(), is_watched: false, has_come: false, is_closed: false };
+        Arc::new(Self { rest, state: Mutex::new(state), dropping: Mutex::new(()) })
     }
 
-    /// What was put there last.
-    pub(crate) fn take(&self) -> Option<T> {
-        lock(&self.state).things.pop().map(|(_, thing)| thing)
+    /// The latest of those that are wanted.
+    pub(crate) fn take(&self, is_wanted: impl Fn(&T) -> bool) -> Option<T> {
+        let mut state = lock(&self.state);
+        let index = state.things.iter().rposition(|(_, thing)| is_wanted(thing))?;
+        Some(state.things.remove(index).1)
     }
 
     /// Keeps `thing`, or drops it if there is no thread to be had that would do so later.
     pub(crate) fn put(self: &Arc<Self>, thing: T) {
         let mut state = lock(&self.state);
+        if state.is_closed {
+            return;
+        }
         if !state.is_watched {
             let resting = Arc::clone(self);
             let watch = thread::Builder::new().name("resting".to_owned());
@@ -49,10 +58,14 @@ impl<T: Send + 'static> Resting<T> {
         state.things.push((Instant::now(), thing));
     }
 
-    /// Drops everything.
-    pub(crate) fn clear(&self) {
-        let things = std::mem::take(&mut lock(&self.state).things);
+    /// Drops everything, and from now on whatever is put here. All is dropped on return.
+    pub(crate) fn close(&self) {
+        let mut state = lock(&self.state);
+        state.is_closed = true;
+        let things = std::mem::take(&mut state.things);
+        drop(state);
         drop(things);
+        drop(lock(&self.dropping));
     }
 
     fn watch(&self) {
@@ -66,38 +79,43 @@ impl<T: Send + 'static> Resting<T> {
             // While things come and go, a new thread each time would cost more.
             is_watched = std::mem::take(&mut state.has_come) || !state.things.is_empty();
             state.is_watched = is_watched;
+            let dropping = lock(&self.dropping);
             drop(state);
             drop(dropped);
+            drop(dropping);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::{self, RecvTimeoutError};
+
     use super::*;
 
-    const REST: Duration = Duration::from_millis(20);
-
     #[test]
-    fn the_latest_is_taken_first() {
+    fn the_latest_that_is_wanted_is_taken() {
         let resting = Resting::new(Duration::from_secs(60));
-        resting.put(1);
-        resting.put(2);
-        assert_eq!([resting.take(), resting.take(), resting.take()], [Some(2), Some(1), None]);
-        resting.put(3);
-        resting.clear();
-        assert_eq!(resting.take(), None);
+        for thing in 1..=4 {
+            resting.put(thing);
+        }
+        let take = || resting.take(|thing| thing % 2 == 1);
+        assert_eq!([take(), take(), take()], [Some(3), Some(1), None]);
+        resting.close();
+        assert_eq!(resting.take(|_| true), None);
+        resting.put(5);
+        assert_eq!(resting.take(|_| true), None);
     }
 
     #[test]
     fn what_has_rested_is_dropped_again_and_again() {
-        let resting = Resting::new(REST);
+        let resting = Resting::new(Duration::from_millis(20));
         for _ in 0..2 {
-            let (sender, receiver) = std::sync::mpsc::channel::<()>();
+            let (sender, receiver) = mpsc::channel::<()>();
             resting.put(sender);
             // Ends with the sender.
             let ended = receiver.recv_timeout(Duration::from_secs(10));
-            assert_eq!(ended, Err(std::sync::mpsc::RecvTimeoutError::Disconnected));
+            assert_eq!(ended, Err(RecvTimeoutError::Disconnected));
         }
     }
 }

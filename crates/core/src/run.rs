@@ -58,8 +58,12 @@ pub fn run_client(style: Style, body: impl FnOnce(&Run)) -> ExitCode {
         Style::Mp | Style::Mt => tasks.len(),
         Style::MpAsync | Style::MtAsync => tasks.len().min(options.worker_count(style)),
     };
-    // A process of its own for each task has no second one.
-    let more_follow = style != Style::Mp && tasks.len() > concurrent.min(connections::AT_ONCE);
+    let more_follow = match style {
+        // A process of its own for each task has no second one.
+        Style::Mp => false,
+        Style::Mt => tasks.len() > connections::AT_ONCE,
+        Style::MpAsync | Style::MtAsync => tasks.len() > concurrent,
+    };
     let config = Arc::new(options.task_config(concurrent, more_follow));
     let started = Timestamp::now();
     let results = Mutex::default();

@@ -49,8 +49,8 @@ pub fn download_and_broadcast(
     voice: &TaskVoice,
 ) -> Result<Duration, TaskError> {
     let started = Instant::now();
-    voice.event(EventKind::DownloadStarted);
     let mut last_progress = started;
+    let tell_start = || voice.event(EventKind::DownloadStarted);
     let progress = |bytes, total| {
         let now = Instant::now();
         if now >= last_progress + PROGRESS_INTERVAL {
@@ -58,7 +58,8 @@ pub fn download_and_broadcast(
             voice.progress(Phase::Downloading, bytes, total);
         }
     };
-    let file = fetch(url, &config.dir, config.max_file, config.keep_connection, progress)?;
+    let (dir, limit, keep) = (&config.dir, config.max_file, config.keep_connection);
+    let file = fetch(url, dir, limit, keep, tell_start, progress)?;
     voice.event(EventKind::DownloadFinished { bytes: file.bytes });
 
     simulate_work(config.delay, voice);

@@ -31,7 +31,8 @@ impl BlockSource for BroadcastFile {
     }
 }
 
-/// Runs the transfer to its end and tells what happens and how far it is.
+/// Runs the transfer to its end and tells what happens and how far it is. That it is over may
+/// wait in the socket; see [`Broadcaster::send_with_next`].
 ///
 /// # Errors
 /// The socket or the file fails; receivers are told that nothing more will come.
@@ -75,7 +76,7 @@ fn run(
             .poll_transmit(now, file, segments, &mut batch)
             .map_err(|error| NetError::Source { path: file.path.clone(), error })?;
         if sent && sender.is_ended() {
-            socket.send_last(&mut batch)?;
+            socket.send_with_next(&mut batch)?;
         } else if sent {
             socket.send(&mut batch)?;
         } else if let Some(due) = sender.poll_timeout(now) {

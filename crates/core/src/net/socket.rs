@@ -94,7 +94,7 @@ const IDLE_TIME: Duration = Duration::from_millis(20);
 
 /// Closes the sockets that were put back, once what they had to send is sent.
 pub(crate) fn close_idle_sockets() {
-    IDLE.clear();
+    IDLE.close();
 }
 
 /// Sends batches of datagrams to all destinations and receives the answers.
@@ -119,8 +119,8 @@ struct UdpSocket {
 }
 
 impl Broadcaster {
-    /// A socket on a free port: one that has been [put back](Self::put_back), or a new one. Without `segmentation` it does not even try to have the kernel cut trains into
-    /// datagrams. With a key, what it sends is sealed and what is not sealed with it is not
+    /// A socket on a free port: one that has been [put back](Self::put_back), or a new one.
+    /// Without `segmentation` it does not even try to have the kernel cut trains into datagrams. With a key, what it sends is sealed and what is not sealed with it is not
     /// received.
     ///
     /// # Errors
@@ -131,10 +131,10 @@ impl Broadcaster {
         key: Option<&Key>,
     ) -> Result<Self, NetError> {
         let idle = IDLE
-            .take()
-            .filter(|idle| idle.destinations == *destinations && idle.segmentation == segmentation);
+            .take(|idle| idle.destinations == *destinations && idle.segmentation == segmentation);
         if let Some(mut idle) = idle {
             if key.is_some() {
+                // It is not sealed.
                 idle.send_deferred();
             }
             // A session of sealed frames is one transfer's.
@@ -180,7 +180,8 @@ impl Broadcaster {
         (MAX_BATCH_BYTES / len.max(1)).clamp(1, MAX_TRAIN)
     }
 
-    /// Sends every datagram of the batch to every destination.
+    /// Sends every datagram of the batch to every destination. The batch is longer afterwards
+    /// if it has [taken another one along](Self::send_with_next).
     ///
     /// # Errors
     /// Names the destination that the kernel cannot send to.
@@ -210,13 +211,13 @@ impl Broadcaster {
         send_to_all(&mut self.sender, &self.destinations, batch, most_frames)
     }
 
-    /// Sends the last datagram of a transfer. That has time: with the next transfer's first
-    /// ones it costs next to nothing. At the latest it is sent when the socket is closed.
+    /// Sends a batch of one datagram together with the next batch, in whose train it costs next to
+    /// nothing; at the latest when the socket is closed. With a key, at once: that is one
+    /// transfer's.
     ///
     /// # Errors
     /// As [`send`](Self::send).
-    pub fn send_last(&mut self, batch: &mut TransmitBatch) -> Result<(), NetError> {
-        // A key is one transfer's.
+    pub fn send_with_next(&mut self, batch: &mut TransmitBatch) -> Result<(), NetError> {
         if self.sealing.is_some() || !self.deferred.is_empty() {
             return self.send(batch);
         }
@@ -226,6 +227,9 @@ impl Broadcaster {
 
     fn send_deferred(&mut self) {
         let bytes = std::mem::take(&mut self.deferred);
+        if bytes.is_empty() {
+            return;
+        }
         let batch = TransmitBatch { segment_len: bytes.len(), bytes };
         if let Err(error) = send_to_all(&mut self.sender, &self.destinations, &batch, 1) {
             log::debug!("the end of a transfer: {error}");
@@ -274,9 +278,7 @@ impl Broadcaster {
 
 impl Drop for Broadcaster {
     fn drop(&mut self) {
-        if !self.deferred.is_empty() {
-            self.send_deferred();
-        }
+        self.send_deferred();
     }
 }
 
@@ -288,7 +290,7 @@ fn send_to_all(
 ) -> Result<(), NetError> {
     let segment_len = batch.segment_len;
     for destination in destinations.sockets() {
-        for bytes in batch.bytes.chunks(segment_len * most_frames) {
+        for bytes in batch.bytes.chunks((segment_len * most_frames).max(1)) {
             sender
                 .send(Train { bytes, segment_len, destination })
                 .map_err(|error| NetError::Send { destination, error })?;
@@ -363,6 +365,32 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_that_was_put_back_serves_another_key() {
+        let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        receiver.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let port = receiver.local_addr().unwrap().port();
+        let addresses = vec![Ipv4Addr::LOCALHOST.into()];
+        let destinations = Destinations { addresses, port, interface: None };
+        let received = || receiver.recv(&mut [0; 100]).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let key = Key::create(&dir.path().join("key")).unwrap();
+        for (key, overhead) in [(Some(&key), SEAL_LEN), (Some(&key), SEAL_LEN), (None, 0)] {
+            let mut socket = Broadcaster::open(&destinations, true, key).unwrap();
+            socket.send(&mut batch(b"first-second", 6)).unwrap();
+            assert_eq!([received(), received()], [6 + overhead; 2]);
+            socket.send_with_next(&mut batch(b"end", 3)).unwrap();
+            if key.is_some() {
+                assert_eq!(received(), 3 + overhead);
+            }
+            socket.put_back();
+        }
+        // Not sealed, so it goes before what is.
+        let mut socket = Broadcaster::open(&destinations, true, Some(&key)).unwrap();
+        socket.send(&mut batch(b"first", 5)).unwrap();
+        assert_eq!([received(), received()], [3, 5 + SEAL_LEN]);
+    }
+
+    #[test]
     fn the_last_datagram_goes_with_the_next_transfer_or_when_the_socket_is_closed() {
         let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         receiver.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -378,16 +406,16 @@ mod tests {
         let mut socket = Broadcaster::open(&destinations, true, None).unwrap();
         socket.send(&mut batch(b"first-second", 6)).unwrap();
         assert_eq!([received(), received()], ["first-", "second"]);
-        socket.send_last(&mut batch(b"end", 3)).unwrap();
+        socket.send_with_next(&mut batch(b"end", 3)).unwrap();
         socket.send(&mut batch(b"third-fourth", 6)).unwrap();
         assert_eq!([received(), received(), received()], ["third-", "fourth", "end"]);
 
         // It does not fit: it goes before.
-        socket.send_last(&mut batch(b"the end", 7)).unwrap();
+        socket.send_with_next(&mut batch(b"the end", 7)).unwrap();
         socket.send(&mut batch(b"fifth", 5)).unwrap();
         assert_eq!([received(), received()], ["the end", "fifth"]);
 
-        socket.send_last(&mut batch(b"end", 3)).unwrap();
+        socket.send_with_next(&mut batch(b"end", 3)).unwrap();
         drop(socket);
         assert_eq!(received(), "end");
     }

@@ -200,7 +200,7 @@ impl Sender {
         }
     }
 
-    /// Whether the transfer is over and its end was said.
+    /// Whether the transfer is over, and its end was given out to be sent.
     #[must_use]
     pub fn is_ended(&self) -> bool {
         matches!(self.phase, Phase::Ended { copies_left: 0, .. })
