@@ -3,9 +3,8 @@
 //! To open a connection costs more than to fetch a small file over one that is there, and a
 //! thousand threads that connect at once overrun a server's queue. So downloads wait for each
 //! other, as long as these are quick; where they are not, as with a server far away, more and
-//! more of them go at once. A connection rests for a moment only, and does not live long: a
-//! server with few threads may be waiting for what it asks next, while others wait for that
-//! server.
+//! more of them are active at once. Idle timeout and maximum lifetime of a connection are short:
+//! an idle one blocks a server that has few threads.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,30 +12,30 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use crate::idle_pool::IdlePool;
 use crate::lock::lock;
-use crate::resting::Resting;
 
-/// As many downloads go at once to begin with.
+/// As many downloads are active at once to begin with.
 pub(crate) const AT_ONCE: usize = 4;
-/// Each download that takes so long lets one more go at once, if any wait.
+/// Each download that takes so long raises the limit by one, if any wait.
 const SLOW: Duration = Duration::from_millis(10);
-/// If no download ends for so long, twice as many may go at once.
-const STANDSTILL: Duration = Duration::from_millis(50);
+/// If no download ends for so long, the limit is doubled.
+const STALL: Duration = Duration::from_millis(50);
 
 /// How long connections are kept.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Keeping {
     /// Between two downloads.
-    pub(crate) rest: Duration,
-    /// From the first download to the end of the last one that another may follow.
-    pub(crate) life: Duration,
+    pub(crate) idle_timeout: Duration,
+    /// One that is older at the end of a download is closed.
+    pub(crate) max_lifetime: Duration,
 }
 
 /// What opens connections, shared by all downloads of a process.
 pub(crate) struct Connections<C> {
     open: fn() -> C,
-    life: Duration,
-    resting: Arc<Resting<Kept<C>>>,
+    max_lifetime: Duration,
+    idle: Arc<IdlePool<Kept<C>>>,
     turns: Mutex<Turns>,
 }
 
@@ -47,10 +46,9 @@ struct Kept<C> {
 }
 
 struct Turns {
-    at_once: usize,
-    are_connections_kept: bool,
-    /// Downloads that go, and turns that are reserved for one.
-    under_way: usize,
+    limit: usize,
+    /// Downloads that are active, and turns that are reserved for one.
+    active: usize,
     reserved: usize,
     waiting: VecDeque<Arc<Waiting>>,
     /// When a download ended, or more were let go.
@@ -65,14 +63,14 @@ struct Waiting {
 impl Turns {
     /// Lets as many go as may.
     fn let_go(&mut self) {
-        while self.under_way < self.at_once
+        while self.active < self.limit
             && let Some(first) = self.waiting.pop_front()
         {
-            self.under_way += 1;
+            self.active += 1;
             first.may_go.store(true, Ordering::Release);
             first.thread.unpark();
         }
-        // It is the one that notices a standstill now.
+        // It is the one that notices a stall now.
         if let Some(first) = self.waiting.front() {
             first.thread.unpark();
         }
@@ -83,19 +81,18 @@ impl<C: Send + 'static> Connections<C> {
     /// None yet; `open` makes one.
     pub(crate) fn new(keeping: Keeping, open: fn() -> C) -> Arc<Self> {
         let turns = Turns {
-            at_once: AT_ONCE,
-            are_connections_kept: true,
-            under_way: 0,
+            limit: AT_ONCE,
+            active: 0,
             reserved: 0,
             waiting: VecDeque::new(),
             latest_change: None,
         };
-        let (life, resting) = (keeping.life, Resting::new(keeping.rest));
-        Arc::new(Self { open, life, resting, turns: Mutex::new(turns) })
+        let (max_lifetime, idle) = (keeping.max_lifetime, IdlePool::new(keeping.idle_timeout));
+        Arc::new(Self { open, max_lifetime, idle, turns: Mutex::new(turns) })
     }
 
     /// Waits until one more download may go, and keeps its turn for the next one that comes.
-    /// Should none come, one less goes at once.
+    /// Should none come, the turn is lost for good; after a stall that is made up for.
     pub(crate) fn reserve(&self) {
         self.wait_for_turn(lock(&self.turns));
         lock(&self.turns).reserved += 1;
@@ -119,10 +116,10 @@ impl<C: Send + 'static> Connections<C> {
         }
     }
 
-    /// Waits until it is counted as under way, after all that wait already.
+    /// Waits until it is counted as active, after all that wait already.
     fn wait_for_turn<'a>(&'a self, mut turns: MutexGuard<'a, Turns>) {
-        if turns.under_way < turns.at_once {
-            turns.under_way += 1;
+        if turns.active < turns.limit {
+            turns.active += 1;
             return;
         }
         let came = Instant::now();
@@ -132,15 +129,15 @@ impl<C: Send + 'static> Connections<C> {
         loop {
             let is_first = turns.waiting.front().is_some_and(|first| Arc::ptr_eq(first, &waiting));
             let since = turns.latest_change.map_or(came, |change| change.max(came));
-            if is_first && since.elapsed() >= STANDSTILL {
-                turns.at_once *= 2;
+            if is_first && since.elapsed() >= STALL {
+                turns.limit *= 2;
                 turns.latest_change = Some(Instant::now());
                 turns.let_go();
                 return;
             }
             drop(turns);
             if is_first {
-                thread::park_timeout(STANDSTILL.saturating_sub(since.elapsed()));
+                thread::park_timeout(STALL.saturating_sub(since.elapsed()));
             } else {
                 thread::park();
             }
@@ -154,10 +151,10 @@ impl<C: Send + 'static> Connections<C> {
     fn end(&self, began: Instant) {
         let mut turns = lock(&self.turns);
         let now = Instant::now();
-        turns.under_way -= 1;
+        turns.active -= 1;
         turns.latest_change = Some(now);
         if !turns.waiting.is_empty() && now.saturating_duration_since(began) >= SLOW {
-            turns.at_once += 1;
+            turns.limit += 1;
         }
         turns.let_go();
     }
@@ -173,11 +170,11 @@ pub(crate) struct Lease<C: Send + 'static> {
 }
 
 impl<C: Send + 'static> Lease<C> {
-    /// One that has served before, if there is one to `origin` (scheme, host and port).
+    /// One that has served before, if there is one to `origin`: scheme, user, host and port.
     pub(crate) fn connection(&mut self, origin: &str) -> &C {
-        let resting = &self.connections.resting;
+        let idle = &self.connections.idle;
         if self.kept.is_none() && !self.must_be_new {
-            self.kept = resting.take(|kept| kept.origin == origin);
+            self.kept = idle.take(|kept| kept.origin == origin);
             self.has_served = self.kept.is_some();
         }
         let open = self.connections.open;
@@ -185,7 +182,7 @@ impl<C: Send + 'static> Lease<C> {
         &self.kept.get_or_insert_with(new).connection
     }
 
-    /// Whether the connection has served before.
+    /// Whether it has served before; it may have been closed since.
     pub(crate) fn has_served(&self) -> bool {
         self.has_served
     }
@@ -197,24 +194,25 @@ impl<C: Send + 'static> Lease<C> {
         self.must_be_new = true;
     }
 
-    /// No connection is to be used again.
+    /// No connection is used again, whichever it is.
     pub(crate) fn keep_none(&self) {
-        lock(&self.connections.turns).are_connections_kept = false;
+        self.connections.idle.close();
     }
 
     /// The download has ended well; the connection may serve another one.
     pub(crate) fn keep(mut self) {
         if let Some(kept) = self.kept.take()
-            && kept.opened.elapsed() < self.connections.life
-            && lock(&self.connections.turns).are_connections_kept
+            && kept.opened.elapsed() < self.connections.max_lifetime
         {
-            self.connections.resting.put(kept);
+            self.connections.idle.put(kept);
         }
     }
 }
 
 impl<C: Send + 'static> Drop for Lease<C> {
     fn drop(&mut self) {
+        // The server may have no thread for the next one before this is closed.
+        self.kept = None;
         self.connections.end(self.began);
     }
 }
@@ -229,9 +227,11 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     /// Connections that are numbered in the order in which they are opened.
-    fn numbered(life: Duration) -> Arc<Connections<usize>> {
+    fn numbered(max_lifetime: Duration) -> Arc<Connections<usize>> {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
-        Connections::new(Keeping { rest: LONG, life }, || NEXT.fetch_add(1, Ordering::Relaxed))
+        Connections::new(Keeping { idle_timeout: LONG, max_lifetime }, || {
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        })
     }
 
     fn keep_one(connections: &Arc<Connections<usize>>, origin: &str) -> usize {
@@ -263,11 +263,14 @@ mod tests {
         assert_ne!(keep_one(&connections, "a"), keep_one(&connections, "a"));
         let connections = numbered(LONG);
         assert_eq!(keep_one(&connections, "a"), keep_one(&connections, "a"));
+        let numbers = [keep_one(&connections, "a"), keep_one(&connections, "b")];
         let mut lease = connections.take();
-        let number = *lease.connection("a");
+        lease.connection("a");
         lease.keep_none();
         lease.keep();
-        assert_ne!(keep_one(&connections, "a"), number);
+        for origin in ["a", "b"] {
+            assert!(!numbers.contains(&keep_one(&connections, origin)));
+        }
     }
 
     /// Threads that begin to wait one after the other, and what they get.
@@ -284,7 +287,7 @@ mod tests {
             thread::spawn(move || sender.send((number, connections.take())));
             let is_in_line = || {
                 let turns = lock(&line.turns);
-                turns.waiting.len() > before || turns.at_once > AT_ONCE
+                turns.waiting.len() > before || turns.limit > AT_ONCE
             };
             while !is_in_line() {
                 assert!(Instant::now() < limit);
@@ -295,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn few_downloads_go_at_once_while_they_end_quickly() {
+    fn few_downloads_go_limit_while_they_end_quickly() {
         const DOWNLOADS: usize = 200;
         let connections = numbered(LONG);
         let (most, now) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -312,8 +315,8 @@ mod tests {
         });
         let turns = lock(&connections.turns);
         // More than to begin with if the machine is too busy to be quick.
-        assert!(most.into_inner() <= turns.at_once);
-        assert_eq!((turns.under_way, turns.waiting.len()), (0, 0));
+        assert!(most.into_inner() <= turns.limit);
+        assert_eq!((turns.active, turns.waiting.len()), (0, 0));
     }
 
     #[test]
@@ -328,10 +331,10 @@ mod tests {
             thread::spawn(move || sender.send(connections.take()));
         }
         let more: Vec<_> = (0..WAITING).map(|_| receiver.recv_timeout(LONG).unwrap()).collect();
-        assert_eq!(lock(&connections.turns).at_once, 8 * AT_ONCE);
-        assert!(started.elapsed() >= 3 * STANDSTILL);
+        assert_eq!(lock(&connections.turns).limit, 8 * AT_ONCE);
+        assert!(started.elapsed() >= 3 * STALL);
         drop((held, more));
-        assert_eq!(lock(&connections.turns).under_way, 0);
+        assert_eq!(lock(&connections.turns).active, 0);
     }
 
     #[test]
@@ -341,9 +344,9 @@ mod tests {
             connections.reserve();
         }
         let taken: Vec<_> = (0..AT_ONCE).map(|_| connections.take()).collect();
-        assert_eq!(lock(&connections.turns).at_once, AT_ONCE);
+        assert_eq!(lock(&connections.turns).limit, AT_ONCE);
         drop(taken);
-        assert_eq!(lock(&connections.turns).under_way, 0);
+        assert_eq!(lock(&connections.turns).active, 0);
     }
 
     #[test]
@@ -354,10 +357,10 @@ mod tests {
         let waiting = wait_in_line(&connections, 3);
         held.pop();
         let [first, second] = [(); 2].map(|()| waiting.recv_timeout(LONG).unwrap());
-        let at_once = lock(&connections.turns).at_once;
-        assert!(at_once > AT_ONCE);
-        // A machine that is too busy has a standstill, after which all three go.
-        if at_once == AT_ONCE + 1 {
+        let limit = lock(&connections.turns).limit;
+        assert!(limit > AT_ONCE);
+        // A machine that is too busy has a stall, after which all three go.
+        if limit == AT_ONCE + 1 {
             // Both were let go at once: either may be told of first.
             assert_eq!(first.0 + second.0, 1);
         }

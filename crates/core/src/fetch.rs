@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -29,6 +30,8 @@ const MAX_REDIRECTS: u32 = 10;
 /// Over a connection that has served before, a server that sends head and body apart waits for
 /// the head's acknowledgement, and Linux delays that by 40 ms: a new connection is faster.
 const DELAYED: Duration = Duration::from_millis(30);
+/// One may be late because this machine is busy. With the second, no connection is kept any more.
+static DELAYED_BODIES: AtomicUsize = AtomicUsize::new(0);
 
 /// A downloaded file, or one that was already here.
 #[derive(Debug, Clone)]
@@ -124,7 +127,7 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
 
 /// For small files one after the other; see [`Connections`].
 const KEEPING: Keeping =
-    Keeping { rest: Duration::from_millis(20), life: Duration::from_millis(100) };
+    Keeping { idle_timeout: Duration::from_millis(20), max_lifetime: Duration::from_millis(100) };
 
 /// An agent for each connection: what drops the agent closes the connection.
 static CONNECTIONS: LazyLock<Arc<Connections<Agent>>> =
@@ -231,8 +234,8 @@ pub(crate) fn reserve_turn(url: &str) {
 
 /// Downloads `url` into `dir` under its own name; a file of that name is replaced once the
 /// download is whole. More than `limit` bytes are an error. `started` is called when it has not
-/// to wait for other downloads any more; `progress` is told the bytes so far and in all (zero if unknown).
-/// What a `file:` URL names is not copied, only read. If `keep_connection` says so, the next
+/// to wait for other downloads any more; `progress` is told the bytes so far and in all (zero if
+/// unknown). What a `file:` URL names is not copied, only read. If `keep_connection` says so, the next
 /// download of this process may come over the same connection.
 ///
 /// # Errors
@@ -276,7 +279,11 @@ pub fn fetch(
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(FetchError::Body { url: url.to_owned(), bytes, error }),
         };
-        if bytes == 0 && lease.has_served() && asked.elapsed() > DELAYED {
+        if bytes == 0
+            && lease.has_served()
+            && asked.elapsed() > DELAYED
+            && DELAYED_BODIES.fetch_add(1, Ordering::Relaxed) > 0
+        {
             lease.keep_none();
         }
         if bytes + read as u64 > limit {
@@ -411,7 +418,8 @@ mod tests {
 
     fn get_twice(url: &str) -> [bool; 2] {
         let long = Duration::from_secs(60);
-        let connections = Connections::new(Keeping { rest: long, life: long }, plain_agent);
+        let connections =
+            Connections::new(Keeping { idle_timeout: long, max_lifetime: long }, plain_agent);
         [(); 2].map(|()| {
             let mut lease = connections.take();
             let mut response = get_plainly(url, &mut lease).unwrap();

@@ -9,13 +9,14 @@
 //! | edge | [`net`], [`store`], [`seal`] | sockets, disks, keys |
 //! | protocol | [`protocol`], [`wire`] | nothing outside: bytes and a clock that it is given |
 //! | data | [`event`], [`urls`], [`timing`], [`progress`] | what happened, and how it is shown |
-//! | machine | `prefetch`, `lock`, `resting` | the processor's cache, mutexes, what is kept for a moment |
+//! | machine | `prefetch`, `lock`, `idle_pool` | the processor's cache, mutexes, what is kept for a moment |
 
 pub mod broadcast;
 mod connections;
 mod console;
 pub mod event;
 pub mod fetch;
+mod idle_pool;
 mod local;
 mod lock;
 pub mod net;
@@ -24,7 +25,6 @@ mod prefetch;
 pub mod progress;
 pub mod protocol;
 pub mod receive;
-mod resting;
 pub mod run;
 pub mod seal;
 pub mod store;

@@ -35,6 +35,7 @@ pub struct Run {
     results: Mutex<Vec<(String, Option<Duration>)>>,
     watch: OnceLock<Watch>,
 }
+
 /// Parses the command line, lets `body` run the tasks in its style, prints the seed's total
 /// and says how it went.
 pub fn run_client(style: Style, body: impl FnOnce(&Run)) -> ExitCode {
@@ -61,8 +62,8 @@ pub fn run_client(style: Style, body: impl FnOnce(&Run)) -> ExitCode {
     let more_follow = match style {
         // A process of its own for each task has no second one.
         Style::Mp => false,
-        Style::Mt => tasks.len() > connections::AT_ONCE,
-        Style::MpAsync | Style::MtAsync => tasks.len() > concurrent,
+        Style::Mt | Style::MtAsync => tasks.len() > concurrent.min(connections::AT_ONCE),
+        Style::MpAsync => tasks.len() > concurrent,
     };
     let config = Arc::new(options.task_config(concurrent, more_follow));
     let started = Timestamp::now();

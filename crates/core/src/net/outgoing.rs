@@ -31,8 +31,8 @@ impl BlockSource for BroadcastFile {
     }
 }
 
-/// Runs the transfer to its end and tells what happens and how far it is. That it is over may
-/// wait in the socket; see [`Broadcaster::send_with_next`].
+/// Runs the transfer to its end and tells what happens and how far it is. Its last
+/// frame may still be deferred in the socket; see [`Broadcaster::send_with_next`].
 ///
 /// # Errors
 /// The socket or the file fails; receivers are told that nothing more will come.

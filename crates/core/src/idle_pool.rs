@@ -8,10 +8,10 @@ use crate::lock::lock;
 
 /// Things that are dropped if nobody takes them in time.
 #[derive(Debug)]
-pub(crate) struct Resting<T> {
-    rest: Duration,
+pub(crate) struct IdlePool<T> {
+    timeout: Duration,
     state: Mutex<State<T>>,
-    /// Held while things are dropped, which may take a while.
+    /// Held while things are dropped, which may take a while. Locked before `state`.
     dropping: Mutex<()>,
 }
 
@@ -25,12 +25,12 @@ struct State<T> {
     is_closed: bool,
 }
 
-impl<T: Send + 'static> Resting<T> {
-    /// Nothing yet; things will rest for as long as `rest`, twice that at most.
-    pub(crate) fn new(rest: Duration) -> Arc<Self> {
+impl<T: Send + 'static> IdlePool<T> {
+    /// Nothing yet; what nobody takes for `timeout` is dropped, after twice that at the latest.
+    pub(crate) fn new(timeout: Duration) -> Arc<Self> {
         let state =
             State { things: Vec::new(), is_watched: false, has_come: false, is_closed: false };
-        Arc::new(Self { rest, state: Mutex::new(state), dropping: Mutex::new(()) })
+        Arc::new(Self { timeout, state: Mutex::new(state), dropping: Mutex::new(()) })
     }
 
     /// The latest of those that are wanted.
@@ -47,9 +47,9 @@ impl<T: Send + 'static> Resting<T> {
             return;
         }
         if !state.is_watched {
-            let resting = Arc::clone(self);
-            let watch = thread::Builder::new().name("resting".to_owned());
-            if watch.spawn(move || resting.watch()).is_err() {
+            let pool = Arc::clone(self);
+            let watch = thread::Builder::new().name("idle-pool".to_owned());
+            if watch.spawn(move || pool.watch()).is_err() {
                 return;
             }
             state.is_watched = true;
@@ -71,15 +71,15 @@ impl<T: Send + 'static> Resting<T> {
     fn watch(&self) {
         let mut is_watched = true;
         while is_watched {
-            thread::sleep(self.rest);
+            thread::sleep(self.timeout);
+            let dropping = lock(&self.dropping);
             let mut state = lock(&self.state);
             let now = Instant::now();
-            let rested = state.things.partition_point(|(since, _)| *since + self.rest <= now);
-            let dropped: Vec<_> = state.things.drain(..rested).collect();
+            let timed_out = state.things.partition_point(|(since, _)| *since + self.timeout <= now);
+            let dropped: Vec<_> = state.things.drain(..timed_out).collect();
             // While things come and go, a new thread each time would cost more.
             is_watched = std::mem::take(&mut state.has_come) || !state.things.is_empty();
             state.is_watched = is_watched;
-            let dropping = lock(&self.dropping);
             drop(state);
             drop(dropped);
             drop(dropping);
@@ -95,24 +95,24 @@ mod tests {
 
     #[test]
     fn the_latest_that_is_wanted_is_taken() {
-        let resting = Resting::new(Duration::from_secs(60));
+        let pool = IdlePool::new(Duration::from_secs(60));
         for thing in 1..=4 {
-            resting.put(thing);
+            pool.put(thing);
         }
-        let take = || resting.take(|thing| thing % 2 == 1);
+        let take = || pool.take(|thing| thing % 2 == 1);
         assert_eq!([take(), take(), take()], [Some(3), Some(1), None]);
-        resting.close();
-        assert_eq!(resting.take(|_| true), None);
-        resting.put(5);
-        assert_eq!(resting.take(|_| true), None);
+        pool.close();
+        assert_eq!(pool.take(|_| true), None);
+        pool.put(5);
+        assert_eq!(pool.take(|_| true), None);
     }
 
     #[test]
-    fn what_has_rested_is_dropped_again_and_again() {
-        let resting = Resting::new(Duration::from_millis(20));
+    fn what_nobody_takes_is_dropped_again_and_again() {
+        let pool = IdlePool::new(Duration::from_millis(20));
         for _ in 0..2 {
             let (sender, receiver) = mpsc::channel::<()>();
-            resting.put(sender);
+            pool.put(sender);
             // Ends with the sender.
             let ended = receiver.recv_timeout(Duration::from_secs(10));
             assert_eq!(ended, Err(RecvTimeoutError::Disconnected));
