@@ -73,7 +73,7 @@ pub fn comparison(manifest: &Manifest, words: &ComparisonWords) -> [BarChart; 2]
 
 fn bar(runs: &StyleRuns, value: fn(&Timing) -> f64) -> Option<Bar> {
     let values = runs.runs.iter().map(value).filter(|value| value.is_finite());
-    let Spread { median, low, high } = Spread::of(values)?;
+    let Spread { median, low, high, .. } = Spread::of(values)?;
     // A single run has no spread.
     let (low, high) = if runs.runs.len() > 1 { (low, high) } else { (f64::NAN, f64::NAN) };
     Some(Bar { series: 0, median, low, high })

@@ -364,13 +364,17 @@ mod tests {
         TransmitBatch { bytes: bytes.to_vec(), segment_len }
     }
 
-    #[test]
-    fn a_socket_that_was_put_back_serves_another_key() {
+    fn receiver() -> (UdpSocket, Destinations) {
         let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         receiver.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let port = receiver.local_addr().unwrap().port();
         let addresses = vec![Ipv4Addr::LOCALHOST.into()];
-        let destinations = Destinations { addresses, port, interface: None };
+        (receiver, Destinations { addresses, port, interface: None })
+    }
+
+    #[test]
+    fn a_socket_that_was_put_back_serves_another_key() {
+        let (receiver, destinations) = receiver();
         let received = || receiver.recv(&mut [0; 100]).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let key = Key::create(&dir.path().join("key")).unwrap();
@@ -395,11 +399,7 @@ mod tests {
 
     #[test]
     fn the_last_datagram_goes_with_the_next_transfer_or_when_the_socket_is_closed() {
-        let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        receiver.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let port = receiver.local_addr().unwrap().port();
-        let addresses = vec![Ipv4Addr::LOCALHOST.into()];
-        let destinations = Destinations { addresses, port, interface: None };
+        let (receiver, destinations) = receiver();
         let received = || {
             let mut datagram = [0; 100];
             let len = receiver.recv(&mut datagram).unwrap();

@@ -59,7 +59,7 @@ impl BenchConfig {
 pub struct Measured {
     /// What was measured.
     pub cell: Cell,
-    /// As often as asked for, or up to the first fault.
+    /// As often as asked for (or a few times that), or up to the first fault.
     pub runs: Vec<Run>,
 }
 
@@ -117,7 +117,11 @@ pub fn measure(
         measured.into_iter().partition(|measured| measured.cell.file_len == HUGE);
     for round in 1..=config.runs {
         let told = format!("{round} of {}", config.runs);
-        measured.iter_mut().try_for_each(|measured| bench.measure(measured, &told))?;
+        for measured in &mut measured {
+            for _ in 0..measured.cell.runs_per_round() {
+                bench.measure(measured, &told)?;
+            }
+        }
     }
     huge.iter_mut().try_for_each(|measured| bench.measure(measured, "once"))?;
     measured.extend(huge);
