@@ -230,8 +230,6 @@ fn broadcast_reliably(
     driven?;
     if config.keep_socket {
         socket.put_back();
-    } else {
-        drop(socket);
     }
     let name = file.name.clone();
     if outcomes.is_empty() {

@@ -42,6 +42,7 @@ pub(crate) struct Connections<C> {
 struct Kept<C> {
     origin: String,
     opened: Instant,
+    has_served: bool,
     connection: C,
 }
 
@@ -52,7 +53,7 @@ struct Turns {
     reserved: usize,
     waiting: VecDeque<Arc<Waiting>>,
     /// When a download ended, or more were let go.
-    latest_change: Option<Instant>,
+    latest_change: Instant,
 }
 
 struct Waiting {
@@ -85,7 +86,7 @@ impl<C: Send + 'static> Connections<C> {
             active: 0,
             reserved: 0,
             waiting: VecDeque::new(),
-            latest_change: None,
+            latest_change: Instant::now(),
         };
         let (max_lifetime, idle) = (keeping.max_lifetime, IdlePool::new(keeping.idle_timeout));
         Arc::new(Self { open, max_lifetime, idle, turns: Mutex::new(turns) })
@@ -107,13 +108,7 @@ impl<C: Send + 'static> Connections<C> {
             self.wait_for_turn(turns);
         }
         let connections = Arc::clone(self);
-        Lease {
-            connections,
-            kept: None,
-            has_served: false,
-            must_be_new: false,
-            began: Instant::now(),
-        }
+        Lease { connections, kept: None, must_be_new: false, began: Instant::now() }
     }
 
     /// Waits until it is counted as active, after all that wait already.
@@ -128,10 +123,10 @@ impl<C: Send + 'static> Connections<C> {
         turns.waiting.push_back(Arc::clone(&waiting));
         loop {
             let is_first = turns.waiting.front().is_some_and(|first| Arc::ptr_eq(first, &waiting));
-            let since = turns.latest_change.map_or(came, |change| change.max(came));
+            let since = turns.latest_change.max(came);
             if is_first && since.elapsed() >= STALL {
                 turns.limit *= 2;
-                turns.latest_change = Some(Instant::now());
+                turns.latest_change = Instant::now();
                 turns.let_go();
                 return;
             }
@@ -152,7 +147,7 @@ impl<C: Send + 'static> Connections<C> {
         let mut turns = lock(&self.turns);
         let now = Instant::now();
         turns.active -= 1;
-        turns.latest_change = Some(now);
+        turns.latest_change = now;
         if !turns.waiting.is_empty() && now.saturating_duration_since(began) >= SLOW {
             turns.limit += 1;
         }
@@ -164,7 +159,6 @@ impl<C: Send + 'static> Connections<C> {
 pub(crate) struct Lease<C: Send + 'static> {
     connections: Arc<Connections<C>>,
     kept: Option<Kept<C>>,
-    has_served: bool,
     must_be_new: bool,
     began: Instant,
 }
@@ -172,25 +166,26 @@ pub(crate) struct Lease<C: Send + 'static> {
 impl<C: Send + 'static> Lease<C> {
     /// One that has served before, if there is one to `origin`: scheme, user, host and port.
     pub(crate) fn connection(&mut self, origin: &str) -> &C {
-        let idle = &self.connections.idle;
         if self.kept.is_none() && !self.must_be_new {
-            self.kept = idle.take(|kept| kept.origin == origin);
-            self.has_served = self.kept.is_some();
+            self.kept = self.connections.idle.take(|kept| kept.origin == origin);
         }
-        let open = self.connections.open;
-        let new = || Kept { origin: origin.to_owned(), opened: Instant::now(), connection: open() };
+        let new = || Kept {
+            origin: origin.to_owned(),
+            opened: Instant::now(),
+            has_served: false,
+            connection: (self.connections.open)(),
+        };
         &self.kept.get_or_insert_with(new).connection
     }
 
     /// Whether it has served before; it may have been closed since.
     pub(crate) fn has_served(&self) -> bool {
-        self.has_served
+        self.kept.as_ref().is_some_and(|kept| kept.has_served)
     }
 
     /// Closes the connection; the next one that is given out is new.
     pub(crate) fn close(&mut self) {
         self.kept = None;
-        self.has_served = false;
         self.must_be_new = true;
     }
 
@@ -201,9 +196,10 @@ impl<C: Send + 'static> Lease<C> {
 
     /// The download has ended well; the connection may serve another one.
     pub(crate) fn keep(mut self) {
-        if let Some(kept) = self.kept.take()
+        if let Some(mut kept) = self.kept.take()
             && kept.opened.elapsed() < self.connections.max_lifetime
         {
+            kept.has_served = true;
             self.connections.idle.put(kept);
         }
     }
@@ -298,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn few_downloads_go_limit_while_they_end_quickly() {
+    fn few_downloads_go_at_once_while_they_end_quickly() {
         const DOWNLOADS: usize = 200;
         let connections = numbered(LONG);
         let (most, now) = (AtomicUsize::new(0), AtomicUsize::new(0));

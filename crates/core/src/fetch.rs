@@ -164,11 +164,13 @@ fn config(set: impl FnOnce(ConfigBuilder<AgentScope>) -> ConfigBuilder<AgentScop
 
 fn get(url: &str, lease: &mut Lease<Agent>) -> Result<Response<Body>, FetchError> {
     let http = |error| FetchError::Http { url: url.to_owned(), error: Box::new(error) };
+    let parsed = url::Url::parse(url);
+    let origin = parsed.as_ref().map_or("", |parsed| &parsed[..Position::BeforePath]).to_owned();
     // As browsers read it: spaces and the like are encoded.
-    let mut requested = url::Url::parse(url).map_or_else(|_| url.to_owned(), String::from);
+    let mut requested = parsed.map_or_else(|_| url.to_owned(), String::from);
     let mut redirects = MAX_REDIRECTS;
     if !needs_certificates(&requested, CONFIG.proxy()) {
-        let response = get_plainly(&requested, lease).map_err(http)?;
+        let response = get_plainly(&requested, &origin, lease).map_err(http)?;
         let Some(elsewhere) = redirected(&requested, &response) else { return Ok(response) };
         drop(response);
         lease.close();
@@ -182,13 +184,15 @@ fn get(url: &str, lease: &mut Lease<Agent>) -> Result<Response<Body>, FetchError
 
 /// A server may close a connection at any time once it has answered: what was asked over one
 /// that has served before is asked again over a new one (RFC 9112, section 9.3.1).
-fn get_plainly(url: &str, lease: &mut Lease<Agent>) -> Result<Response<Body>, ureq::Error> {
-    let origin = url::Url::parse(url).map(|url| url[..Position::BeforePath].to_owned());
-    let origin = origin.unwrap_or_default();
-    match lease.connection(&origin).get(url).call() {
+fn get_plainly(
+    url: &str,
+    origin: &str,
+    lease: &mut Lease<Agent>,
+) -> Result<Response<Body>, ureq::Error> {
+    match lease.connection(origin).get(url).call() {
         Err(ureq::Error::Io(_)) if lease.has_served() => {
             lease.close();
-            lease.connection(&origin).get(url).call()
+            lease.connection(origin).get(url).call()
         }
         result => result,
     }
@@ -235,8 +239,8 @@ pub(crate) fn reserve_turn(url: &str) {
 /// Downloads `url` into `dir` under its own name; a file of that name is replaced once the
 /// download is whole. More than `limit` bytes are an error. `started` is called when it has not
 /// to wait for other downloads any more; `progress` is told the bytes so far and in all (zero if
-/// unknown). What a `file:` URL names is not copied, only read. If `keep_connection` says so, the next
-/// download of this process may come over the same connection.
+/// unknown). What a `file:` URL names is not copied, only read. If `keep_connection` says so,
+/// the next download of this process may come over the same connection.
 ///
 /// # Errors
 /// The download failed; nothing is left under the file's name that was not there before.
@@ -337,6 +341,9 @@ mod tests {
         }
     }
 
+    const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+    const MOVED: &[u8] = b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n";
+
     /// Answers one request with `response` and closes.
     fn serve(response: &'static [u8]) -> String {
         serve_each(vec![response])
@@ -359,10 +366,8 @@ mod tests {
 
     #[test]
     fn a_redirection_is_followed() {
-        const MOVED: &[u8] =
-            b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n";
         let dir = tempfile::tempdir().unwrap();
-        let url = serve_each(vec![MOVED, MOVED, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"]);
+        let url = serve_each(vec![MOVED, MOVED, OK]);
         let download = fetch(&url, dir.path(), u64::MAX, false, || (), |_, _| ()).unwrap();
         assert_eq!((download.name.as_str(), download.bytes), ("file.bin", 2));
     }
@@ -372,8 +377,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/a", listener.local_addr().unwrap());
         std::thread::spawn(move || {
-            let moved = b"HTTP/1.1 302 Found\r\nLocation: /b\r\nContent-Length: 0\r\n\r\n";
-            for response in [&moved[..], OK] {
+            for response in [MOVED, OK] {
                 let (mut stream, _) = listener.accept().unwrap();
                 let mut request = [0; 4096];
                 let _ = stream.read(&mut request).unwrap();
@@ -391,12 +395,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let url = serve_each(vec![
             b"HTTP/1.1 302 Found\r\nLocation: other\r\nContent-Length: 0\r\n\r\n",
-            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi",
+            OK,
         ]);
         assert_eq!(fetch(&url, dir.path(), u64::MAX, false, || (), |_, _| ()).unwrap().bytes, 2);
     }
-
-    const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
 
     /// Answers as many requests as said over each connection, and reads one more.
     fn serve_over_connections(requests: Vec<usize>) -> String {
@@ -422,7 +424,7 @@ mod tests {
             Connections::new(Keeping { idle_timeout: long, max_lifetime: long }, plain_agent);
         [(); 2].map(|()| {
             let mut lease = connections.take();
-            let mut response = get_plainly(url, &mut lease).unwrap();
+            let mut response = get_plainly(url, "a", &mut lease).unwrap();
             assert_eq!(response.body_mut().read_to_string().unwrap(), "hi");
             let has_served = lease.has_served();
             lease.keep();

@@ -120,8 +120,8 @@ struct UdpSocket {
 
 impl Broadcaster {
     /// A socket on a free port: one that has been [put back](Self::put_back), or a new one.
-    /// Without `segmentation` it does not even try to have the kernel cut trains into datagrams. With a key, what it sends is sealed and what is not sealed with it is not
-    /// received.
+    /// Without `segmentation` it does not even try to have the kernel cut trains into datagrams.
+    /// With a key, what it sends is sealed and what is not sealed with it is not received.
     ///
     /// # Errors
     /// The interface is unknown, or the kernel refuses the socket.
@@ -161,8 +161,8 @@ impl Broadcaster {
         })
     }
 
-    /// Keeps the socket, for 20 to 40 ms, for another transfer to the same destinations. Late answers to the
-    /// last one are no frames of that.
+    /// Keeps the socket, for 20 to 40 ms, for another transfer to the same destinations. Late
+    /// answers to the last one are no frames of that.
     pub fn put_back(self) {
         IDLE.put(self);
     }
@@ -250,7 +250,7 @@ impl Broadcaster {
     /// # Errors
     /// The socket cannot be read.
     pub fn receive(&mut self, mut handle: impl FnMut(SocketAddr, &[u8])) -> io::Result<()> {
-        let UdpSocket { socket, state, .. } = self.sender.kernel();
+        let UdpSocket { socket, state } = self.sender.kernel();
         let mut buffer = ReceiveBuffer::take();
         loop {
             let mut meta = [RecvMeta::default()];
