@@ -164,7 +164,7 @@ fn started(file: &Download, transfer: String, voice: &TaskVoice) {
 }
 
 fn source(file: &Download) -> BroadcastFile {
-    BroadcastFile { path: file.path.clone(), file: Arc::clone(&file.file) }
+    BroadcastFile { path: file.path.clone(), content: Arc::clone(&file.content) }
 }
 
 fn broadcast_raw(
@@ -237,7 +237,7 @@ fn broadcast_reliably(
         return Err(BroadcastError::NobodyJoined { name, wait: config.join_wait, port });
     }
     if !unconfirmed.is_empty() {
-        return Err(if file.has_changed() {
+        return Err(if file.content.has_changed() {
             BroadcastError::Changed { path: file.path.clone(), unconfirmed }
         } else {
             BroadcastError::Unconfirmed { name, unconfirmed }

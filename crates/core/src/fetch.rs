@@ -1,11 +1,10 @@
 //! URL to file: HTTP and HTTPS, streamed; what is already here is used where it stands.
 
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use ureq::config::{Config, ConfigBuilder};
 use ureq::http::Response;
@@ -17,7 +16,7 @@ use url::Position;
 use crate::connections::{Connections, Keeping, Lease};
 use crate::local;
 use crate::protocol::FileDigest;
-use crate::store::{safe_file_name, temporary_file};
+use crate::store::{Content, safe_file_name, temporary_file};
 use crate::urls::local_path;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,25 +37,14 @@ static DELAYED_BODIES: AtomicUsize = AtomicUsize::new(0);
 pub struct Download {
     /// Where it stands.
     pub path: PathBuf,
-    /// The very file: another task may put one of the same name in its place.
-    pub file: Arc<File>,
+    /// Its bytes.
+    pub content: Arc<Content>,
     /// Its name, from the URL's path.
     pub name: String,
     /// Its size in bytes.
     pub bytes: u64,
     /// Of its bytes.
     pub digest: FileDigest,
-    /// When it was written to last, before it was hashed to its end.
-    pub(crate) modified: SystemTime,
-}
-
-impl Download {
-    /// Whether somebody has written to the file since it was hashed.
-    #[must_use]
-    pub fn has_changed(&self) -> bool {
-        let modified = self.file.metadata().and_then(|metadata| metadata.modified());
-        modified.is_ok_and(|modified| modified != self.modified)
-    }
 }
 
 /// A URL could not be downloaded.
@@ -270,14 +258,16 @@ pub fn fetch(
     let mut file = temporary_file(dir).map_err(|error| unwritable(dir, error))?;
 
     let mut hasher = blake3::Hasher::new();
-    // A small file needs no more, and making it costs time.
-    let len = usize::try_from(total).ok().filter(|len| (1..BUFFER_LEN).contains(len));
-    let mut buffer = vec![0; len.unwrap_or(BUFFER_LEN)];
+    // A small file is kept in memory until it is sent.
+    let small_len = usize::try_from(total).ok().filter(|len| (1..BUFFER_LEN).contains(len));
+    // One more: the end of the body is read as well.
+    let mut buffer = vec![0; small_len.map_or(BUFFER_LEN, |len| len + 1)];
     let mut bytes = 0;
+    let mut kept = 0;
     let mut body = response.body_mut().as_reader();
     loop {
         let asked = Instant::now();
-        let read = match body.read(&mut buffer) {
+        let read = match body.read(&mut buffer[kept..]) {
             Ok(0) => break,
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -293,9 +283,13 @@ pub fn fetch(
         if bytes + read as u64 > limit {
             return Err(too_large());
         }
-        hasher.update(&buffer[..read]);
-        file.write_all(&buffer[..read]).map_err(|error| unwritable(&path, error))?;
+        let piece = &buffer[kept..kept + read];
+        hasher.update(piece);
+        file.write_all(piece).map_err(|error| unwritable(&path, error))?;
         bytes += read as u64;
+        if small_len.is_some() {
+            kept += read;
+        }
         progress(bytes, total);
     }
     if keep_connection {
@@ -304,10 +298,15 @@ pub fn fetch(
         drop(lease);
     }
     let file = file.persist(&path).map_err(|error| unwritable(&path, error.error))?;
+    let content = if small_len.is_some() {
+        buffer.truncate(kept);
+        Content::Memory(buffer)
+    } else {
+        let modified = file.metadata().and_then(|metadata| metadata.modified());
+        Content::Disk { modified: modified.map_err(|error| unwritable(&path, error))?, file }
+    };
     let digest = FileDigest::of(&hasher);
-    let modified = file.metadata().and_then(|metadata| metadata.modified());
-    let modified = modified.map_err(|error| unwritable(&path, error))?;
-    Ok(Download { path, file: Arc::new(file), name, bytes, digest, modified })
+    Ok(Download { path, content: Arc::new(content), name, bytes, digest })
 }
 
 /// The last component of the URL's path, without its query, made safe; the host's name if
@@ -362,6 +361,36 @@ mod tests {
             }
         });
         format!("http://{address}/dir/file.bin?x=1")
+    }
+
+    #[test]
+    fn small_files_are_kept_in_memory_and_others_read_from_the_disk() {
+        for (len, is_small) in [(1, true), (BUFFER_LEN - 1, true), (BUFFER_LEN, false), (0, false)]
+        {
+            let body: Vec<u8> = (0..len).map(|at| at.to_le_bytes()[0]).collect();
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let url = format!("http://{}/file.bin", listener.local_addr().unwrap());
+            let sent = body.clone();
+            std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                let _ = stream.read(&mut [0; 4096]).unwrap();
+                write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {len}\r\n\r\n").unwrap();
+                let (first, second) = sent.split_at(len / 2);
+                stream.write_all(first).unwrap();
+                std::thread::sleep(Duration::from_millis(20));
+                stream.write_all(second).unwrap();
+            });
+            let dir = tempfile::tempdir().unwrap();
+            let download = fetch(&url, dir.path(), u64::MAX, false, || (), |_, _| ()).unwrap();
+            assert_eq!(download.bytes, len as u64);
+            assert_eq!(download.digest, FileDigest::of_bytes(&body));
+            assert_eq!(std::fs::read(&download.path).unwrap(), body);
+            assert_eq!(matches!(*download.content, Content::Memory(_)), is_small);
+            assert_eq!(download.content.size().unwrap(), len as u64);
+            let mut read = vec![0; len];
+            download.content.read_exact_at(&mut read, 0).unwrap();
+            assert_eq!(read, body);
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use blake3::hazmat::{
 use crate::fetch::{Download, FetchError};
 use crate::lock::lock;
 use crate::protocol::FileDigest;
+use crate::store::Content;
 
 /// What a thread hashes at once, in bytes: a subtree of BLAKE3's tree, and so a power of two.
 const PIECE_LEN: u64 = 1 << 20;
@@ -46,7 +47,8 @@ pub(crate) fn open(
         return Err(FetchError::TooLarge { url: path.display().to_string(), limit });
     }
     let digest = digest(&file, bytes, progress).map_err(unreadable)?;
-    Ok(Download { path: path.to_owned(), file: Arc::new(file), name, bytes, digest, modified })
+    let content = Arc::new(Content::Disk { file, modified });
+    Ok(Download { path: path.to_owned(), content, name, bytes, digest })
 }
 
 /// Of the first `len` bytes of `file`.

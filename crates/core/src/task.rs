@@ -1,5 +1,7 @@
 //! The one function that all four styles run: download, delay, broadcast.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -35,6 +37,9 @@ pub enum TaskError {
     /// In the broadcast.
     #[error(transparent)]
     Broadcast(#[from] BroadcastError),
+    /// Somewhere in our code, and said this.
+    #[error("panicked: {0}")]
+    Panicked(String),
 }
 
 /// Downloads `url`, waits the configured delay, broadcasts the file and waits for
@@ -42,12 +47,27 @@ pub enum TaskError {
 /// that took.
 ///
 /// # Errors
-/// The download or the broadcast failed.
+/// The download or the broadcast failed, or panicked: that costs no other task.
 pub fn download_and_broadcast(
     url: &str,
     config: &TaskConfig,
     voice: &TaskVoice,
 ) -> Result<Duration, TaskError> {
+    catch_unwind(AssertUnwindSafe(|| perform(url, config, voice)))
+        .unwrap_or_else(|panic| Err(TaskError::Panicked(panic_message(panic.as_ref()).to_owned())))
+}
+
+/// What a panic said.
+#[must_use]
+pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
+
+fn perform(url: &str, config: &TaskConfig, voice: &TaskVoice) -> Result<Duration, TaskError> {
     let started = Instant::now();
     let mut last_progress = started;
     let tell_start = || voice.event(EventKind::DownloadStarted);
@@ -78,5 +98,38 @@ fn simulate_work(delay: Duration, voice: &TaskVoice) {
         let done = started.elapsed().as_millis() as u64;
         voice.progress(Phase::Waiting, done, delay.as_millis() as u64);
         std::thread::sleep(rest.min(PROGRESS_INTERVAL));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::event::{Event, Observer, Progress, Style};
+    use crate::options::ClientOptions;
+
+    struct Panicking;
+
+    impl Observer for Panicking {
+        fn is_recording(&self) -> bool {
+            true
+        }
+
+        fn event(&self, _: Event) {
+            panic!("at {}", "once");
+        }
+
+        fn progress(&self, _: Progress) {}
+    }
+
+    #[test]
+    fn a_panic_is_the_task_s_error_and_says_what_it_said() {
+        let config = ClientOptions::parse_from(["mt"]).task_config(1, false);
+        let voice = TaskVoice::new(Style::Mt, "a file", Arc::new(Panicking));
+        let error = download_and_broadcast("file:///missing", &config, &voice).unwrap_err();
+        assert_eq!(error.to_string(), "panicked: at once");
     }
 }

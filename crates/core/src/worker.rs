@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -284,27 +283,13 @@ fn serve(jobs: &mut impl BufRead) -> io::Result<()> {
     while let Some(job) = read_job(jobs)? {
         let parent = Arc::new(ToParent { recorded: job.recorded, unsent: Mutex::default() });
         let voice = TaskVoice::new(job.style, &job.task.name, Arc::clone(&parent) as _);
-        let result = catch_unwind(AssertUnwindSafe(|| {
-            download_and_broadcast(&job.task.url, &job.config, &voice)
-        }));
-        parent.send(&match result {
-            Ok(Ok(took)) => Message::Finished(took),
-            Ok(Err(error)) => Message::Failed(error.to_string()),
-            Err(panic) => Message::Failed(format!("panicked: {}", panic_message(panic.as_ref()))),
+        parent.send(&match download_and_broadcast(&job.task.url, &job.config, &voice) {
+            Ok(took) => Message::Finished(took),
+            Err(error) => Message::Failed(error.to_string()),
         });
     }
     close_idle_sockets();
     Ok(())
-}
-
-/// What a panic said.
-#[must_use]
-pub fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
 }
 
 /// Tells the parent, in as few writes as keep it up to date: what only adds to a phase goes

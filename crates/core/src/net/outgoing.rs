@@ -1,14 +1,13 @@
 //! Drives a [`Sender`] over a socket.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Broadcaster, NetError};
 use crate::protocol::{BlockSource, Sender, SenderEvent, TransmitBatch};
+use crate::store::Content;
 use crate::wire::SYMBOL_HEADER_LEN;
 
 /// The file that is broadcast.
@@ -16,13 +15,13 @@ use crate::wire::SYMBOL_HEADER_LEN;
 pub struct BroadcastFile {
     /// Where it stands, for messages.
     pub path: PathBuf,
-    /// Open for reading.
-    pub file: Arc<File>,
+    /// Its bytes.
+    pub content: Arc<Content>,
 }
 
 impl BlockSource for BroadcastFile {
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(buffer, offset).map_err(|error| match error.kind() {
+        self.content.read_exact_at(buffer, offset).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => {
                 io::Error::other("has become shorter since it was hashed")
             }

@@ -1,7 +1,5 @@
 //! The seed's wire format: a file is one datagram.
 
-use std::os::unix::fs::FileExt;
-
 use super::{BroadcastFile, Destinations, NetError};
 
 /// The largest payload of a UDP datagram over IPv4 (RFC 768: a 16-bit length, less headers).
@@ -14,13 +12,13 @@ pub const MAX_RAW_BYTES: u64 = 65_507;
 /// The file cannot be read, is larger than [`MAX_RAW_BYTES`], or cannot be sent.
 pub fn send_raw(source: &BroadcastFile, destinations: &Destinations) -> Result<(), NetError> {
     let read = || {
-        let len = source.file.metadata()?.len();
+        let len = source.content.size()?;
         if len > MAX_RAW_BYTES {
             return Err(std::io::Error::from(std::io::ErrorKind::FileTooLarge));
         }
         // At most 65,507.
         let mut bytes = vec![0; len as usize];
-        source.file.read_exact_at(&mut bytes, 0)?;
+        source.content.read_exact_at(&mut bytes, 0)?;
         Ok(bytes)
     };
     let bytes = read().map_err(|error| NetError::Source { path: source.path.clone(), error })?;

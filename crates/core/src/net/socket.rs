@@ -29,6 +29,9 @@ const SEND_BUFFER: usize = 4 << 20;
 const MAX_TRAIN: usize = 64;
 /// Bytes of the longest train that the kernel joins of answers.
 const MAX_TRAIN_LEN: usize = 1 << 16;
+/// So many of them are received by one call. Fewer than that were the last: the small file that
+/// has its answers needs no call that finds none.
+const ANSWER_TRAINS: usize = 2;
 
 /// Where every datagram goes.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -69,7 +72,7 @@ impl Destinations {
     }
 }
 
-/// Room for a train of answers, shared by all threads: each needs it for an instant, and to make
+/// Room for the answers of one call, shared by all threads: each needs it for an instant, and to make
 /// one costs more than all of a small file's answers.
 struct ReceiveBuffer(Vec<u8>);
 
@@ -77,7 +80,7 @@ static RECEIVE_BUFFERS: LazyLock<ArrayQueue<Vec<u8>>> = LazyLock::new(|| ArrayQu
 
 impl ReceiveBuffer {
     fn take() -> Self {
-        Self(RECEIVE_BUFFERS.pop().unwrap_or_else(|| vec![0; MAX_TRAIN_LEN]))
+        Self(RECEIVE_BUFFERS.pop().unwrap_or_else(|| vec![0; ANSWER_TRAINS * MAX_TRAIN_LEN]))
     }
 }
 
@@ -253,24 +256,28 @@ impl Broadcaster {
         let UdpSocket { socket, state } = self.sender.kernel();
         let mut buffer = ReceiveBuffer::take();
         loop {
-            let mut meta = [RecvMeta::default()];
-            let mut buffers = [IoSliceMut::new(&mut buffer.0)];
-            match state.recv(socket.into(), &mut buffers, &mut meta) {
-                Ok(0) => return Ok(()),
-                Ok(_) => {}
+            let mut meta = [RecvMeta::default(); ANSWER_TRAINS];
+            let (first, second) = buffer.0.split_at_mut(MAX_TRAIN_LEN);
+            let mut buffers = [first, second].map(IoSliceMut::new);
+            let count = match state.recv(socket.into(), &mut buffers, &mut meta) {
+                Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
                 Err(error) => return Err(error),
-            }
-            let [meta] = meta;
-            for datagram in buffer.0[..meta.len].chunks(meta.stride.max(1)) {
-                match &mut self.sealing {
-                    None => handle(meta.addr, datagram),
-                    Some(sealing) => match sealing.opener.open(datagram) {
-                        Ok(frame) => handle(meta.addr, frame),
-                        Err(error) => log::debug!("answer of {}: {error}", meta.addr),
-                    },
+            };
+            for (meta, bytes) in meta[..count].iter().zip(buffer.0.chunks(MAX_TRAIN_LEN)) {
+                for datagram in bytes[..meta.len].chunks(meta.stride.max(1)) {
+                    match &mut self.sealing {
+                        None => handle(meta.addr, datagram),
+                        Some(sealing) => match sealing.opener.open(datagram) {
+                            Ok(frame) => handle(meta.addr, frame),
+                            Err(error) => log::debug!("answer of {}: {error}", meta.addr),
+                        },
+                    }
                 }
+            }
+            if count < ANSWER_TRAINS {
+                return Ok(());
             }
         }
     }

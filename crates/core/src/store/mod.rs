@@ -1,10 +1,12 @@
 //! Files on disk: written under a temporary name, verified, published whole or not at all.
 
+mod content;
 mod incoming_file;
 mod name;
 mod partial;
 mod piece_hasher;
 
+pub use content::Content;
 pub use incoming_file::{IncomingFile, Naming, PublishedFile, StoreError};
 pub use name::{safe_file_name, with_number};
 pub use partial::remove_abandoned_files;
