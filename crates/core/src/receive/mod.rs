@@ -281,6 +281,7 @@ impl Server<'_> {
                 is_uncounted = false;
                 self.count_losses(socket.overflowed());
             }
+            self.writers.sync();
             for result in finished.try_iter() {
                 self.handle_store_result(result);
             }

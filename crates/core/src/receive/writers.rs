@@ -14,7 +14,7 @@ use crossbeam::channel::{self, Receiver, Sender};
 
 use crate::net::{ReceiveSocket, Wakeup};
 use crate::protocol::{AnnouncedFile, ReceivedBlock, TransferKey};
-use crate::store::{IncomingFile, Naming, PublishedFile, StoreError};
+use crate::store::{IncomingFile, Naming, PublishedFile, StoreError, sync_dir};
 
 /// One file's pieces are all handled by one thread; more threads serve more files at once.
 const MAX_THREADS: usize = 4;
@@ -60,6 +60,8 @@ enum Job {
 /// file at once, a small one is not handed to a thread.
 pub(super) struct Writers {
     own: Writer,
+    /// What the own writer has published since the folder was synced.
+    unsynced: Vec<(TransferKey, PublishedFile)>,
     jobs: Vec<Sender<Job>>,
     threads: Vec<thread::JoinHandle<()>>,
     results: Sender<StoreResult>,
@@ -88,8 +90,13 @@ impl Writers {
             is_published_at_once: Arc::clone(&is_published_at_once),
         };
         let count = thread::available_parallelism().map_or(2, usize::from).clamp(2, MAX_THREADS);
-        let mut writers =
-            Self { own: writer(), jobs: Vec::new(), threads: Vec::new(), results: results.clone() };
+        let mut writers = Self {
+            own: writer(),
+            unsynced: Vec::new(),
+            jobs: Vec::new(),
+            threads: Vec::new(),
+            results: results.clone(),
+        };
         for number in 0..count {
             // Unbounded, but what is in it is bounded by the receiver's block memory.
             let (jobs, queue) = channel::unbounded();
@@ -103,7 +110,7 @@ impl Writers {
         Ok(writers)
     }
 
-    /// The result of what is done at once can be received when this returns.
+    /// The result of what is done at once can be received after [`Self::sync`].
     pub(super) fn submit(&mut self, job: StoreJob) {
         let (StoreJob::Open { key, .. }
         | StoreJob::Create { key, .. }
@@ -114,13 +121,41 @@ impl Writers {
         if is_small && self.own.is_published_at_once.load(Ordering::Relaxed)
             || self.own.files.contains_key(key)
         {
-            if let Some(result) = self.own.store(job) {
-                // Who receives it lives as long as this.
-                let _ = self.results.send(result);
+            match self.own.store(job) {
+                Some(StoreResult::Published { key, result: Ok(published) }) => {
+                    self.unsynced.push((key, published));
+                }
+                Some(result) => self.tell(result),
+                None => {}
             }
         } else {
             self.send(&key.clone(), Job::Store(job));
         }
+    }
+
+    /// Completes what was done at once since the last call: files that came together share one
+    /// sync of their folder.
+    pub(super) fn sync(&mut self) {
+        if self.unsynced.is_empty() {
+            return;
+        }
+        let synced = self.own.sync();
+        for (key, published) in std::mem::take(&mut self.unsynced) {
+            let result = match &synced {
+                Ok(()) => Ok(published),
+                // To sync again would not tell: the kernel tells of an error once.
+                Err(error) => {
+                    let error = io::Error::new(error.kind(), error.to_string());
+                    Err(StoreError::Io { path: self.own.dir.clone(), error })
+                }
+            };
+            self.tell(StoreResult::Published { key, result });
+        }
+    }
+
+    fn tell(&self, result: StoreResult) {
+        // Who receives it lives as long as this.
+        let _ = self.results.send(result);
     }
 
     pub(super) fn submit_raw(&self, from: SocketAddr, bytes: Vec<u8>) {
@@ -141,6 +176,7 @@ impl Writers {
 impl Writers {
     /// Waits until every job is done; further ones are dropped.
     pub(super) fn stop(&mut self) {
+        self.sync();
         self.jobs.clear();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
@@ -160,7 +196,7 @@ impl Writer {
     fn run(mut self, queue: &Receiver<Job>, results: &Sender<StoreResult>, wakeup: &Wakeup) {
         for job in queue {
             let result = match job {
-                Job::Store(job) => self.store(job),
+                Job::Store(job) => self.store_durably(job),
                 Job::Raw { from, bytes } => Some(self.publish_raw(from, &bytes)),
             };
             if let Some(result) = result {
@@ -172,6 +208,19 @@ impl Writer {
         }
     }
 
+    fn store_durably(&mut self, job: StoreJob) -> Option<StoreResult> {
+        let started = Instant::now();
+        match self.store(job) {
+            Some(StoreResult::Published { key, result }) => {
+                let result = result.and_then(|published| self.synced(published));
+                self.is_published_at_once.store(started.elapsed() < AT_ONCE, Ordering::Relaxed);
+                Some(StoreResult::Published { key, result })
+            }
+            result => result,
+        }
+    }
+
+    /// That a file is published may be told once the folder is synced.
     fn store(&mut self, job: StoreJob) -> Option<StoreResult> {
         match job {
             StoreJob::Open { key, file } => {
@@ -210,7 +259,7 @@ impl Writer {
                 let file = self.files.remove(&key)?;
                 let started = Instant::now();
                 let result = file.publish(announced.blake3, Some(&announced.name), &self.naming);
-                self.is_published_at_once.store(started.elapsed() < AT_ONCE, Ordering::Relaxed);
+                self.note_time_since(started);
                 Some(StoreResult::Published { key, result })
             }
             StoreJob::Discard { key } => {
@@ -220,13 +269,32 @@ impl Writer {
         }
     }
 
+    fn sync(&self) -> io::Result<()> {
+        let started = Instant::now();
+        let result = sync_dir(&self.dir);
+        self.note_time_since(started);
+        result
+    }
+
+    fn note_time_since(&self, started: Instant) {
+        if started.elapsed() >= AT_ONCE {
+            self.is_published_at_once.store(false, Ordering::Relaxed);
+        }
+    }
+
+    fn synced(&self, published: PublishedFile) -> Result<PublishedFile, StoreError> {
+        let synced = self.sync().map(|()| published);
+        synced.map_err(|error| StoreError::Io { path: self.dir.clone(), error })
+    }
+
     /// The seed's format has no names: such files are numbered as the seed numbers them.
     fn publish_raw(&self, from: SocketAddr, bytes: &[u8]) -> StoreResult {
         let blake3 = blake3::hash(bytes);
         let publish = || {
             let mut file = IncomingFile::create(&self.dir, bytes.len() as u64)?;
             file.write_at(0, bytes)?;
-            Ok(file.publish(*blake3.as_bytes(), None, &self.naming)?.path)
+            let published = file.publish(*blake3.as_bytes(), None, &self.naming)?;
+            Ok(self.synced(published)?.path)
         };
         StoreResult::Raw { from, bytes: bytes.len(), blake3, result: publish() }
     }
@@ -254,11 +322,42 @@ mod tests {
         (Writers::start(dir, Naming::original(), &socket, results).unwrap(), finished)
     }
 
-    fn store(writers: &mut Writers) -> TransferKey {
-        let key = ("127.0.0.1:1".parse().unwrap(), TransferId(1));
+    fn submit(writers: &mut Writers, number: u64) -> TransferKey {
+        let key = ("127.0.0.1:1".parse().unwrap(), TransferId(number));
         writers.submit(StoreJob::Create { key, size: 0 });
         writers.submit(StoreJob::Finish { key, file: empty_file() });
         key
+    }
+
+    fn store(writers: &mut Writers) -> TransferKey {
+        let key = submit(writers, 1);
+        writers.sync();
+        key
+    }
+
+    #[test]
+    fn files_that_are_published_at_once_are_told_of_when_their_folder_is_synced() {
+        for is_there in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let (mut writers, finished) = writers(dir.path());
+            let keys = [1, 2, 3].map(|number| {
+                // However long the one before took.
+                writers.own.is_published_at_once.store(true, Ordering::Relaxed);
+                submit(&mut writers, number)
+            });
+            assert!(finished.try_recv().is_err());
+            if !is_there {
+                dir.close().unwrap();
+            }
+            writers.sync();
+            for expected in keys {
+                let StoreResult::Published { key, result } = finished.try_recv().unwrap() else {
+                    panic!("not published");
+                };
+                assert_eq!((key, result.is_ok()), (expected, is_there));
+            }
+            assert!(finished.try_recv().is_err());
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::protocol::{AnnouncedFile, FileDigest};
 
 use super::partial::{Journal, Partial};
 use super::piece_hasher::PieceHasher;
-use super::{safe_file_name, sync_dir, temporary_file, with_number};
+use super::{safe_file_name, temporary_file, with_number};
 
 /// How received files are called.
 #[derive(Debug)]
@@ -72,6 +72,8 @@ pub enum StoreError {
 /// With each block that is written, so many pieces are hashed that a killed process has left, or
 /// that came when there were too many gaps.
 const HASHED_BY_THE_WAY: usize = 4;
+/// Whether there is room for no more bytes than this is seen when they are written.
+const SMALL: u64 = 1 << 16;
 /// Bytes that are read back at once.
 const MAX_READ: u64 = 1 << 18;
 
@@ -97,14 +99,16 @@ pub struct IncomingFile {
 }
 
 impl IncomingFile {
-    /// Begins a file in `dir`, if there is room for its `size` bytes now.
+    /// Begins a file in `dir`. Unless it is small, there has to be room for its `size` bytes now.
     ///
     /// # Errors
     /// There is no room, or `dir` cannot be written to.
     pub fn create(dir: &Path, size: u64) -> Result<Self, StoreError> {
         let at = |error| StoreError::Io { path: dir.to_owned(), error };
         let file = temporary_file(dir).map_err(at)?;
-        require_space(dir, size)?;
+        if size > SMALL {
+            require_space(dir, size)?;
+        }
         Ok(Self::new(dir, file, size))
     }
 
@@ -232,7 +236,8 @@ impl IncomingFile {
     }
 
     /// Verifies the file and gives it its final name: `name` made safe, or a number if it is
-    /// `None`. Should a different file have that name already, it gets another one.
+    /// `None`. Should a different file have that name already, it gets another one. Its bytes
+    /// outlast a loss of power, its name once [`sync_dir`](super::sync_dir) has been called.
     ///
     /// # Errors
     /// The bytes are not the announced ones, or the disk fails; the file is gone then.
@@ -296,12 +301,7 @@ impl IncomingFile {
                 persisted => persisted,
             };
             match persisted {
-                Ok(_) => {
-                    return match sync_dir(&self.dir) {
-                        Ok(()) => Ok(path),
-                        Err(error) => Err(StoreError::Io { path: self.dir, error }),
-                    };
-                }
+                Ok(_) => return Ok(path),
                 Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
                     file = error.file;
                 }
@@ -313,6 +313,12 @@ impl IncomingFile {
     }
 
     fn io_error(&self, error: io::Error) -> StoreError {
+        if self.size <= SMALL
+            && error.kind() == io::ErrorKind::StorageFull
+            && let Err(error) = require_space(&self.dir, self.size)
+        {
+            return error;
+        }
         StoreError::Io { path: self.file.path().to_owned(), error }
     }
 }

@@ -37,7 +37,7 @@ pub fn temporary_file(dir: &Path) -> io::Result<NamedTempFile> {
     Ok(file)
 }
 
-/// Makes a rename in `dir` outlast a loss of power.
+/// Makes every rename in `dir` so far outlast a loss of power.
 ///
 /// # Errors
 /// The file system says so.

@@ -1,6 +1,8 @@
 //! Full and read-only disks, quotas, names.
 
+use std::error::Error;
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -25,15 +27,35 @@ pub(super) fn full_at_server(stage: &Stage) -> CaseResult {
     ended.expect(1, &["192.168.122.132:5005 did not confirm large.bin", "bytes free"])?;
     let copies = delivered(&first, &source.samples)?;
     nothing_in(&second.files())?;
-    let small = stage.serve_more(vec![noise("small.bin", MIB)])?;
-    let ended = stage.client("mt", "again", &["--servers", "2", &small.url(0)])?.wait()?;
+    let smaller = stage.serve_more(vec![noise("tiny.bin", 20_000), noise("small.bin", MIB)])?;
+    // What is small is written without looking whether there is room.
+    let ballast = disk.path().join("ballast");
+    fill(disk.path(), &ballast)?;
+    let ended = stage.client("mt", "tiny", &["--servers", "2", &smaller.url(0)])?.wait()?;
+    let reason = "0 bytes free, the file has 20000";
+    ended.expect(1, &["192.168.122.132:5005 did not confirm tiny.bin", reason])?;
+    fs::remove_file(&ballast)?;
+    nothing_in(&second.files())?;
+    let ended = stage.client("mt", "small", &["--servers", "2", &smaller.url(1)])?.wait()?;
     ended.expect(0, &[])?;
-    for server in [&first, &second] {
-        if let Some(fault) = compare(&server.files(), &small.samples).first() {
+    let (both, last) = (&smaller.samples[..], &smaller.samples[1..]);
+    for (server, samples) in [(&first, both), (&second, last)] {
+        if let Some(fault) = compare(&server.files(), samples).first() {
             return Err(format!("{}: {fault}", server.node.name).into());
         }
     }
-    Ok(Observed::new("refused and named; smaller files still arrive", copies + 2))
+    Ok(Observed::new("refused and named; smaller files still arrive", copies + 3))
+}
+
+/// Fills a disk with one file; gives how many bytes were free.
+fn fill(disk: &Path, ballast: &Path) -> Result<u64, Box<dyn Error>> {
+    let space = statvfs(disk)?;
+    let free = space.blocks_available() * space.fragment_size();
+    match fs::write(ballast, vec![1; free as usize]) {
+        // A server may take some of it meanwhile.
+        Err(error) if error.kind() != std::io::ErrorKind::StorageFull => Err(error.into()),
+        _ => Ok(free),
+    }
 }
 
 /// There was room when the file was announced, but something else takes it.
@@ -48,14 +70,8 @@ pub(super) fn filled_in_mid_transfer(stage: &Stage) -> CaseResult {
         matches!(event.kind, EventKind::BroadcastStarted { .. })
     })?;
     thread::sleep(Duration::from_millis(500));
-    let space = statvfs(disk.path())?;
-    let free = space.blocks_available() * space.fragment_size();
     let ballast = disk.path().join("ballast");
-    match fs::write(&ballast, vec![1; free as usize]) {
-        // The server takes some of it meanwhile.
-        Err(error) if error.kind() != std::io::ErrorKind::StorageFull => return Err(error.into()),
-        _ => {}
-    }
+    let free = fill(disk.path(), &ballast)?;
     let ended = client.wait()?;
     ended.expect(1, &["192.168.122.132:5005 did not confirm large.bin", "No space left"])?;
     let copies = delivered(&first, &source.samples)?;
