@@ -31,8 +31,6 @@ pub struct BroadcastConfig {
     pub rate: Option<u64>,
     /// Whether the kernel is asked to cut trains into datagrams.
     pub segmentation: bool,
-    /// Whether another file follows soon, so that the socket is kept for a moment.
-    pub keep_socket: bool,
     /// Most bytes of the file kept in memory for repair.
     pub repair_memory: usize,
     /// What becomes of a server that is much slower than the others.
@@ -139,18 +137,20 @@ fn symbol_size(path_mtu: usize, bytes: u64) -> u16 {
     u64::max(1, bytes).min(fits as u64) as u16
 }
 
-/// Broadcasts a downloaded file and waits until every server that joined has confirmed it.
+/// Broadcasts a downloaded file and waits until every server that joined has confirmed it. If
+/// `keep_socket` says so, the next broadcast of this process may use the same socket.
 ///
 /// # Errors
 /// Nobody joined, somebody who joined does not have the file, or the network failed.
 pub fn broadcast(
     file: &Download,
     config: &BroadcastConfig,
+    keep_socket: bool,
     voice: &TaskVoice,
 ) -> Result<(), BroadcastError> {
     match config.wire {
         Wire::Raw => broadcast_raw(file, config, voice),
-        Wire::Reliable => broadcast_reliably(file, config, voice),
+        Wire::Reliable => broadcast_reliably(file, config, keep_socket, voice),
     }
 }
 
@@ -184,6 +184,7 @@ fn broadcast_raw(
 fn broadcast_reliably(
     file: &Download,
     config: &BroadcastConfig,
+    keep_socket: bool,
     voice: &TaskVoice,
 ) -> Result<(), BroadcastError> {
     let key = config.key_file.as_deref().map(Key::load).transpose()?;
@@ -228,7 +229,7 @@ fn broadcast_reliably(
         voice.event(EventKind::Unconfirmed { server: server.clone(), reason: reason.clone() });
     }
     driven?;
-    if config.keep_socket {
+    if keep_socket {
         socket.put_back();
     }
     let name = file.name.clone();

@@ -231,7 +231,7 @@ impl ClientOptions {
             dir: self.dir.clone(),
             max_file: self.max_file.unwrap_or(u64::MAX),
             delay: self.delay,
-            keep_connection: more_follow,
+            more_follow,
             broadcast: BroadcastConfig {
                 destinations: Destinations {
                     addresses: self.target.clone(),
@@ -246,7 +246,6 @@ impl ClientOptions {
                 join_wait,
                 rate: self.rate.map(|rate| (rate / copies.max(1) as u64).max(1)),
                 segmentation: !self.no_segmentation,
-                keep_socket: more_follow,
                 slow: match self.slow {
                     SlowChoice::Wait => SlowReceivers::Wait,
                     SlowChoice::Drop => SlowReceivers::Drop,

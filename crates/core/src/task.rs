@@ -22,8 +22,9 @@ pub struct TaskConfig {
     pub max_file: u64,
     /// Simulated work between download and broadcast.
     pub delay: Duration,
-    /// Whether another download follows soon, so that the connection is kept for a moment.
-    pub keep_connection: bool,
+    /// Whether more tasks follow soon in the same process, so that the connection and the socket
+    /// are kept for a moment.
+    pub more_follow: bool,
     /// How the file is broadcast.
     pub broadcast: BroadcastConfig,
 }
@@ -78,14 +79,14 @@ fn perform(url: &str, config: &TaskConfig, voice: &TaskVoice) -> Result<Duration
             voice.progress(Phase::Downloading, bytes, total);
         }
     };
-    let (dir, limit, keep) = (&config.dir, config.max_file, config.keep_connection);
+    let (dir, limit, keep) = (&config.dir, config.max_file, config.more_follow);
     let file = fetch(url, dir, limit, keep, tell_start, progress)?;
     voice.event(EventKind::DownloadFinished { bytes: file.bytes });
 
     simulate_work(config.delay, voice);
     voice.event(EventKind::DelayFinished);
 
-    broadcast(&file, &config.broadcast, voice)?;
+    broadcast(&file, &config.broadcast, keep, voice)?;
     let took = started.elapsed();
     voice.event(EventKind::TaskFinished { seconds: took.as_secs_f64() });
     Ok(took)

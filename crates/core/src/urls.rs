@@ -46,6 +46,12 @@ pub enum UrlListError {
         /// Why.
         error: Box<toml::de::Error>,
     },
+    /// An entry's name can be neither a line's beginning nor a thread's name.
+    #[error("{name:?} holds a control character: it cannot be a task's name")]
+    Name {
+        /// The entry's key.
+        name: String,
+    },
     /// An entry is not a URL that can be downloaded.
     #[error("{name}: {url:?} is not an http:// or https:// URL")]
     NotAUrl {
@@ -121,7 +127,9 @@ pub fn from_arguments(arguments: &[String]) -> Result<Vec<Task>, UrlListError> {
 }
 
 fn check(name: String, url: String) -> Result<Task, UrlListError> {
-    if is_http_url(&url) {
+    if name.chars().any(char::is_control) {
+        Err(UrlListError::Name { name })
+    } else if is_http_url(&url) {
         Ok(Task { name, url })
     } else {
         Err(UrlListError::NotAUrl { name, url })
@@ -194,6 +202,15 @@ mod tests {
         assert_eq!(local_path("http://a/b"), None);
         let folder = dir.path().to_str().unwrap().to_owned();
         assert!(from_arguments(&[folder]).is_err());
+    }
+
+    #[test]
+    fn a_name_that_no_line_or_thread_can_bear_is_refused() {
+        for name in [r"a\u0000b", r"a\nb", r"\u001b[2J"] {
+            let list = format!("\"{name}\" = \"https://a/b\"");
+            let error = parse(Path::new("list"), &list).unwrap_err();
+            assert!(matches!(error, UrlListError::Name { .. }), "{error}");
+        }
     }
 
     #[test]

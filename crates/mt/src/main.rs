@@ -13,8 +13,8 @@ fn main() -> ExitCode {
 
 fn download_and_broadcast_all(run: &Run) {
     let config = &run.config();
-    // Its end joins every thread. One that has ended before leaves its stack to the next: threads
-    // whose handles are kept until then would need one each.
+    // Its end joins every thread. One that has ended before has given its stack back; each whose
+    // handle is kept until then would keep its stack as well.
     thread::scope(|scope| {
         for task in run.tasks() {
             let voice = run.voice(task);

@@ -29,9 +29,9 @@ const SEND_BUFFER: usize = 4 << 20;
 const MAX_TRAIN: usize = 64;
 /// Bytes of the longest train that the kernel joins of answers.
 const MAX_TRAIN_LEN: usize = 1 << 16;
-/// So many of them are received by one call. Fewer than that were the last: the small file that
-/// has its answers needs no call that finds none.
-const ANSWER_TRAINS: usize = 2;
+/// So many of them are received by one call. Fewer were the last: the small file that has the
+/// answers of two or three servers needs no call that finds none.
+const ANSWER_TRAINS: usize = 4;
 
 /// Where every datagram goes.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -257,8 +257,9 @@ impl Broadcaster {
         let mut buffer = ReceiveBuffer::take();
         loop {
             let mut meta = [RecvMeta::default(); ANSWER_TRAINS];
-            let (first, second) = buffer.0.split_at_mut(MAX_TRAIN_LEN);
-            let mut buffers = [first, second].map(IoSliceMut::new);
+            let mut trains = buffer.0.chunks_mut(MAX_TRAIN_LEN);
+            let mut buffers: [IoSliceMut<'_>; ANSWER_TRAINS] =
+                std::array::from_fn(|_| IoSliceMut::new(trains.next().unwrap_or_default()));
             let count = match state.recv(socket.into(), &mut buffers, &mut meta) {
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),

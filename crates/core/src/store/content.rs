@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::time::SystemTime;
 
-/// The bytes of a file as they were hashed.
+/// The bytes of a file that was hashed.
 #[derive(Debug)]
 pub enum Content {
     /// Of a small file, all of them.

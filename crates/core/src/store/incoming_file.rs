@@ -127,7 +127,7 @@ impl IncomingFile {
             None if Self::is_resumable(announced) => {
                 require_space(dir, announced.size).map(|()| None)
             }
-            // `create` looks, which for these comes next.
+            // `create` looks, which for these comes next, or the first write.
             None => Ok(None),
         }
     }
@@ -313,11 +313,13 @@ impl IncomingFile {
     }
 
     fn io_error(&self, error: io::Error) -> StoreError {
-        if self.size <= SMALL
-            && error.kind() == io::ErrorKind::StorageFull
-            && let Err(error) = require_space(&self.dir, self.size)
-        {
-            return error;
+        if self.size <= SMALL && error.kind() == io::ErrorKind::StorageFull {
+            // It is given up: what is there of it takes no room.
+            let _ = self.file.as_file().set_len(0);
+            if let Err(no_space @ StoreError::NoSpace { .. }) = require_space(&self.dir, self.size)
+            {
+                return no_space;
+            }
         }
         StoreError::Io { path: self.file.path().to_owned(), error }
     }

@@ -1,4 +1,5 @@
-//! Files on disk: written under a temporary name, verified, published whole or not at all.
+//! Files: written under a temporary name, verified, published whole or not at all; read, to be
+//! broadcast.
 
 mod content;
 mod incoming_file;
