@@ -93,10 +93,15 @@ impl<C: Send + 'static> Connections<C> {
     }
 
     /// Waits until one more download may go, and keeps its turn for the next one that comes.
-    /// Should none come, the turn is lost for good; after a stall that is made up for.
+    /// Should none come, the turn has to be [given back](Self::give_back).
     pub(crate) fn reserve(&self) {
         self.wait_for_turn(lock(&self.turns));
         lock(&self.turns).reserved += 1;
+    }
+
+    /// A turn that was reserved is not needed.
+    pub(crate) fn give_back(self: &Arc<Self>) {
+        drop(self.take());
     }
 
     /// Waits until one more download may go, and lets it.
@@ -342,6 +347,8 @@ mod tests {
         let taken: Vec<_> = (0..AT_ONCE).map(|_| connections.take()).collect();
         assert_eq!(lock(&connections.turns).limit, AT_ONCE);
         drop(taken);
+        connections.reserve();
+        connections.give_back();
         assert_eq!(lock(&connections.turns).active, 0);
     }
 

@@ -224,6 +224,13 @@ pub(crate) fn reserve_turn(url: &str) {
     }
 }
 
+/// What a turn was reserved for cannot begin.
+pub(crate) fn give_turn_back(url: &str) {
+    if local_path(url).is_none() {
+        CONNECTIONS.give_back();
+    }
+}
+
 /// Downloads `url` into `dir` under its own name; a file of that name is replaced once the
 /// download is whole. More than `limit` bytes are an error. `started` is called when it has not
 /// to wait for other downloads any more; `progress` is told the bytes so far and in all (zero if

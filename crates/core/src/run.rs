@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use crate::connections;
 use crate::console::Console;
 use crate::event::{Event, EventKind, Observer, Style, TaskVoice};
-use crate::fetch::reserve_turn;
+use crate::fetch::{give_turn_back, reserve_turn};
 use crate::lock::lock;
 use crate::net::close_idle_sockets;
 use crate::options::{ClientOptions, ConsoleOptions, ServerOptions};
@@ -145,6 +145,12 @@ impl Run {
             }
         };
         lock(&self.results).push((task.name.clone(), took));
+    }
+
+    /// Keeps as `task`'s result that no thread could be started for it.
+    pub fn collect_not_started(&self, task: &Task, error: &io::Error) {
+        give_turn_back(&task.url);
+        self.collect(task, Err(format!("cannot start a thread: {error}")));
     }
 
     fn tell(&self, kind: EventKind, task: Option<&str>) {

@@ -21,7 +21,7 @@ fn download_and_broadcast_all(run: &Run) {
             let work = move || run.collect(task, download_and_broadcast(&task.url, config, &voice));
             let thread = thread::Builder::new().name(task.name.clone()).spawn_scoped(scope, work);
             if let Err(error) = thread {
-                run.collect(task, Err(format!("cannot start a thread: {error}")));
+                run.collect_not_started(task, &error);
             }
         }
     });
