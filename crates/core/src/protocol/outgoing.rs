@@ -9,10 +9,12 @@ use super::code::{CauchyCode, ErasureCode};
 use crate::prefetch::prefetch;
 use crate::wire::{Status, Symbol, TransferId};
 
-/// Neighbouring datagrams are spread over as many blocks as there are receivers, within these
-/// bounds, so that the bursts that different receivers lose do not all fall on one block. More
-/// blocks than needed would leave the cache before they are sent.
+/// Where anything is lost, neighbouring datagrams are spread over as many blocks as there are
+/// receivers, within these bounds, so that the bursts that different receivers lose do not all
+/// fall on one block. More blocks than needed would leave the cache before they are sent.
 const INTERLEAVED_BLOCKS: RangeInclusive<usize> = 2..=8;
+/// Up to this smoothed loss the fewest blocks do.
+const LOSSLESS: f64 = 0.001;
 /// The same where symbols are being lost, with so many for each receiver. A train of datagrams
 /// that is lost whole, as a local switch loses it, then costs each block one or two.
 const INTERLEAVED_BLOCKS_UNDER_LOSS: RangeInclusive<usize> = 24..=48;
@@ -444,6 +446,9 @@ impl Outgoing {
 fn interleaved_blocks(conditions: Conditions) -> usize {
     let within =
         |bounds: RangeInclusive<usize>, blocks: usize| blocks.clamp(*bounds.start(), *bounds.end());
+    if conditions.loss <= LOSSLESS {
+        return *INTERLEAVED_BLOCKS.start();
+    }
     let blocks = within(INTERLEAVED_BLOCKS, conditions.receivers);
     if conditions.loss <= LOSSY {
         return blocks;

@@ -150,7 +150,7 @@ impl Cell {
 
 /// The cells whose senders' own CPU time is compared.
 pub const FEW_AND_MANY: [&str; 2] = ["siar-receivers-2", "siar-receivers-32"];
-const SAMPLES: usize = 5;
+const SAMPLES: usize = 10;
 
 /// All of them, the one with the huge file only if asked for.
 #[must_use]
