@@ -72,8 +72,8 @@ impl Destinations {
     }
 }
 
-/// Room for the answers of one call, shared by all threads: each needs it for an instant, and to make
-/// one costs more than all of a small file's answers.
+/// Room for the answers of one call, shared by all threads: each needs it for an instant, and to
+/// make one costs more than all of a small file's answers.
 struct ReceiveBuffer(Vec<u8>);
 
 static RECEIVE_BUFFERS: LazyLock<ArrayQueue<Vec<u8>>> = LazyLock::new(|| ArrayQueue::new(64));
