@@ -9,7 +9,7 @@
 //! | edge | [`net`], [`store`], [`seal`] | sockets, disks, keys |
 //! | protocol | [`protocol`], [`wire`] | nothing outside: bytes and a clock that it is given |
 //! | data | [`event`], [`urls`], [`timing`], [`progress`] | what happened, and how it is shown |
-//! | machine | `prefetch`, `lock`, `idle_pool` | the processor's cache, mutexes, what is kept for a moment |
+//! | machine | `prefetch`, `lock`, `idle_pool`, [`panics`] | the processor's cache, mutexes, what is kept for a moment, threads that panic |
 
 pub mod broadcast;
 mod connections;
@@ -21,6 +21,7 @@ mod local;
 mod lock;
 pub mod net;
 pub mod options;
+pub mod panics;
 mod prefetch;
 pub mod progress;
 pub mod protocol;

@@ -1,6 +1,5 @@
 //! The one function that all four styles run: download, delay, broadcast.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::broadcast::{BroadcastConfig, BroadcastError, broadcast};
 use crate::event::{EventKind, Phase, TaskVoice};
 use crate::fetch::{FetchError, fetch};
+use crate::panics::panic_message;
 
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -56,16 +56,6 @@ pub fn download_and_broadcast(
 ) -> Result<Duration, TaskError> {
     catch_unwind(AssertUnwindSafe(|| perform(url, config, voice)))
         .unwrap_or_else(|panic| Err(TaskError::Panicked(panic_message(panic.as_ref()).to_owned())))
-}
-
-/// What a panic said.
-#[must_use]
-pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
 }
 
 fn perform(url: &str, config: &TaskConfig, voice: &TaskVoice) -> Result<Duration, TaskError> {

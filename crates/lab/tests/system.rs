@@ -82,7 +82,7 @@ fn binaries() -> &'static Binaries {
 fn trial(name: String, test: impl FnOnce() + Send + 'static) -> Trial {
     Trial::test(name, move || {
         let result = thread::spawn(test).join();
-        result.map_err(|panic| Failed::from(siar_core::task::panic_message(panic.as_ref())))
+        result.map_err(|panic| Failed::from(siar_core::panics::panic_message(panic.as_ref())))
     })
 }
 

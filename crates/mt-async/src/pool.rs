@@ -12,7 +12,7 @@ use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::executor::block_on;
 use futures::future::{Either, select};
-use siar_core::task::panic_message;
+use siar_core::panics::panic_message;
 
 type Job = Box<dyn FnOnce() + Send>;
 

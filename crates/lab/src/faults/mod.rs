@@ -21,7 +21,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use siar_core::task::panic_message;
+use siar_core::panics::panic_message;
 
 use crate::LabError;
 use crate::binaries::Binaries;
