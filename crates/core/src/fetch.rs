@@ -270,11 +270,12 @@ pub fn fetch(
     // One more: the end of the body is read as well.
     let mut buffer = vec![0; small_len.map_or(BUFFER_LEN, |len| len + 1)];
     let mut bytes = 0;
-    let mut kept = 0;
     let mut body = response.body_mut().as_reader();
     loop {
         let asked = Instant::now();
-        let read = match body.read(&mut buffer[kept..]) {
+        // A small file's length fits.
+        let start = if small_len.is_some() { bytes as usize } else { 0 };
+        let read = match body.read(&mut buffer[start..]) {
             Ok(0) => break,
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -290,13 +291,10 @@ pub fn fetch(
         if bytes + read as u64 > limit {
             return Err(too_large());
         }
-        let piece = &buffer[kept..kept + read];
+        let piece = &buffer[start..start + read];
         hasher.update(piece);
         file.write_all(piece).map_err(|error| unwritable(&path, error))?;
         bytes += read as u64;
-        if small_len.is_some() {
-            kept += read;
-        }
         progress(bytes, total);
     }
     if keep_connection {
@@ -306,7 +304,7 @@ pub fn fetch(
     }
     let file = file.persist(&path).map_err(|error| unwritable(&path, error.error))?;
     let content = if small_len.is_some() {
-        buffer.truncate(kept);
+        buffer.truncate(bytes as usize);
         Content::Memory(buffer)
     } else {
         let modified = file.metadata().and_then(|metadata| metadata.modified());

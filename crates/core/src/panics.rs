@@ -1,6 +1,15 @@
-//! What a thread that panicked says.
+//! A panic costs what panicked, and no more.
 
 use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// What `work` gives, or what it said when it panicked.
+///
+/// # Errors
+/// It panicked.
+pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panic_message(panic.as_ref()).to_owned())
+}
 
 /// What a panic said.
 #[must_use]

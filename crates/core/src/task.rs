@@ -1,6 +1,5 @@
 //! The one function that all four styles run: download, delay, broadcast.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -9,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::broadcast::{BroadcastConfig, BroadcastError, broadcast};
 use crate::event::{EventKind, Phase, TaskVoice};
 use crate::fetch::{FetchError, fetch};
-use crate::panics::panic_message;
+use crate::panics::caught;
 
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -54,8 +53,7 @@ pub fn download_and_broadcast(
     config: &TaskConfig,
     voice: &TaskVoice,
 ) -> Result<Duration, TaskError> {
-    catch_unwind(AssertUnwindSafe(|| perform(url, config, voice)))
-        .unwrap_or_else(|panic| Err(TaskError::Panicked(panic_message(panic.as_ref()).to_owned())))
+    caught(|| perform(url, config, voice)).unwrap_or_else(|said| Err(TaskError::Panicked(said)))
 }
 
 fn perform(url: &str, config: &TaskConfig, voice: &TaskVoice) -> Result<Duration, TaskError> {

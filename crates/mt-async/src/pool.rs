@@ -1,8 +1,6 @@
 //! Python's `concurrent.futures.ThreadPoolExecutor`: `submit` gives a future.
 
-use std::any::Any;
 use std::fmt::Display;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,7 +10,7 @@ use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::executor::block_on;
 use futures::future::{Either, select};
-use siar_core::panics::panic_message;
+use siar_core::panics::caught;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -40,7 +38,7 @@ pub(crate) enum JobError<E> {
 }
 
 /// The result of a submitted job, once it is there.
-pub(crate) struct JobFuture<T>(oneshot::Receiver<Result<T, Box<dyn Any + Send>>>);
+pub(crate) struct JobFuture<T>(oneshot::Receiver<Result<T, String>>);
 
 impl ThreadPoolExecutor {
     /// A pool of `max_workers` threads.
@@ -61,7 +59,7 @@ impl ThreadPoolExecutor {
         if let Ok(threads) = &self.threads {
             self.jobs.push(Box::new(move || {
                 // Nobody may be waiting any more.
-                let _ = result.send(catch_unwind(AssertUnwindSafe(job)));
+                let _ = result.send(caught(job));
             }));
             // rayon promises no order among spawned jobs; the queue does.
             let jobs = Arc::clone(&self.jobs);
@@ -76,7 +74,7 @@ impl ThreadPoolExecutor {
 }
 
 impl<T> Future for JobFuture<T> {
-    type Output = Result<Result<T, Box<dyn Any + Send>>, oneshot::Canceled>;
+    type Output = Result<Result<T, String>, oneshot::Canceled>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         self.0.poll_unpin(context)
@@ -91,9 +89,7 @@ impl<T, E> JobFuture<Result<T, E>> {
     ) -> Result<T, JobError<E>> {
         match block_on(select(self, stalled)) {
             Either::Left((Ok(Ok(result)), _)) => result.map_err(JobError::Failed),
-            Either::Left((Ok(Err(panic)), _)) => {
-                Err(JobError::Panicked(panic_message(panic.as_ref()).to_owned()))
-            }
+            Either::Left((Ok(Err(said)), _)) => Err(JobError::Panicked(said)),
             Either::Left((Err(oneshot::Canceled), _)) => Err(JobError::NoThreads),
             Either::Right((reason, _)) => Err(JobError::TimedOut(reason.to_string())),
         }

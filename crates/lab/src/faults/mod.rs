@@ -21,7 +21,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use siar_core::panics::panic_message;
+use siar_core::panics::caught;
 
 use crate::LabError;
 use crate::binaries::Binaries;
@@ -144,10 +144,7 @@ pub fn play(
         let begin = Instant::now();
         let play =
             || Stage::new(binaries, &dir).map_err(Into::into).and_then(|stage| (case.play)(&stage));
-        let result = match std::panic::catch_unwind(play) {
-            Ok(result) => result.map_err(|error| error.to_string()),
-            Err(panic) => Err(panic_message(panic.as_ref()).to_owned()),
-        };
+        let result = caught(play).and_then(|result| result.map_err(|error| error.to_string()));
         let one = Played { name: case.name, result, took: begin.elapsed() };
         println!("{}", line(&one));
         played.push(one);
