@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use arbitrary::{Result, Unstructured};
-use siar_core::wire::{
+use siar_proto::wire::{
     Announce, Body, Confirm, DeficitRun, End, EndReason, Frame, Join, Poll, ReceiverId,
     ReceiverState, Refuse, RefuseReason, Status, Symbol, TransferId,
 };

@@ -13,11 +13,11 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use siar_core::client::worker::{Followed, follow, read_job};
 use siar_core::event::{Event, Observer, Progress};
-use siar_core::seal::{Key, Opener, Sealer};
-use siar_core::store::{safe_file_name, with_number};
-use siar_core::wire::Frame;
-use siar_core::worker::{follow, read_job};
+use siar_core::io::seal::{Key, Opener, Sealer};
+use siar_core::io::store::{safe_file_name, with_number};
+use siar_proto::wire::Frame;
 
 pub use receiver::receiver;
 pub use sender::sender;
@@ -93,7 +93,7 @@ impl Observer for Ignore {
 /// What comes through the pipes of worker processes, from either end.
 pub fn messages(bytes: &[u8]) {
     let mut left = bytes;
-    while let Ok(Some(_)) = follow(&mut left, &Ignore) {}
+    while let Ok(Followed::Result(_)) = follow(&mut left, &Ignore) {}
     let mut left = bytes;
     while let Ok(Some(job)) = read_job(&mut left) {
         let line = serde_json::to_vec(&job).unwrap();
@@ -104,11 +104,11 @@ pub fn messages(bytes: &[u8]) {
 /// A URL list holds only URLs that can be downloaded, or is refused.
 pub fn urls(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
-    let Ok(tasks) = siar_core::urls::parse(Path::new("urls.toml"), text) else { return };
+    let Ok(tasks) = siar_core::client::urls::parse(Path::new("urls.toml"), text) else { return };
     assert!(!tasks.is_empty());
     for task in tasks {
         let url = url::Url::parse(&task.url).expect("only URLs");
         assert!(matches!(url.scheme(), "http" | "https") && url.has_host(), "{task:?}");
-        assert!(!siar_core::fetch::file_name(&task.url).is_empty());
+        assert!(!siar_core::client::fetch::file_name(&task.url).is_empty());
     }
 }

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use arbitrary::{Result, Unstructured};
-use siar_core::protocol::{FileDigest, Receiver, ReceiverConfig, ReceiverEvent, TransferKey};
-use siar_core::wire::{ReceiverId, RefuseReason};
+use siar_proto::wire::{ReceiverId, RefuseReason};
+use siar_proto::{FileDigest, Receiver, ReceiverConfig, ReceiverEvent, TransferKey};
 
 use crate::choice::{datagram, host};
 

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use arbitrary::{Result, Unstructured};
-use siar_core::protocol::{
+use siar_proto::wire::{Body, Confirm, Frame, ReceiverId, TransferId};
+use siar_proto::{
     BlockLayout, FileDigest, Sender, SenderConfig, SenderEvent, SlowReceivers, TransmitBatch,
 };
-use siar_core::wire::{Body, Confirm, Frame, ReceiverId, TransferId};
 
 use crate::choice::{datagram, host};
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use siar_core::worker::{follow, read_job};
+use siar_core::client::worker::{Followed, follow, read_job};
 use siar_fuzz::{Ignore, TARGETS};
 
 #[test]
@@ -29,8 +29,9 @@ fn real_messages_are_read() {
     let corpus = corpus("messages");
     let is_job = |bytes: &Vec<u8>| matches!(read_job(&mut bytes.as_slice()), Ok(Some(_)));
     assert!(corpus.iter().any(is_job), "no job is in the corpus");
-    let ends_well =
-        |bytes: &Vec<u8>| matches!(follow(&mut bytes.as_slice(), &Ignore), Ok(Some(Ok(_))));
+    let ends_well = |bytes: &Vec<u8>| {
+        matches!(follow(&mut bytes.as_slice(), &Ignore), Ok(Followed::Result(Ok(_))))
+    };
     assert!(corpus.iter().any(|bytes| bytes.starts_with(b"{\"Event\"") && ends_well(bytes)));
 }
 

@@ -1,37 +1,28 @@
 //! What Siar's four clients and its server share.
 //!
-//! Data flows one way: options, task, fetch, broadcast, events, report.
+//! Data flows one way: options, task, fetch, broadcast, events, report. Each folder uses only
+//! those below it:
 //!
-//! | layer | modules | knows |
-//! |---|---|---|
-//! | face | [`run`], `console`, `watch`, [`options`], [`worker`] | terminals, processes, clap |
-//! | job | [`task`], [`mod@fetch`], `connections`, `local`, [`broadcast`], [`mod@receive`] | files, HTTP, sockets |
-//! | edge | [`net`], [`store`], [`seal`] | sockets, disks, keys |
-//! | protocol | [`protocol`], [`wire`] | nothing outside: bytes and a clock that it is given |
-//! | data | [`event`], [`urls`], [`timing`], [`progress`] | what happened, and how it is shown |
-//! | machine | `prefetch`, `lock`, `idle_pool`, [`panics`] | the processor's cache, mutexes, what is kept for a moment, threads that panic |
+//! | folder | knows |
+//! |---|---|
+//! | [`face`] | terminals, clap |
+//! | [`client`], [`server`] | HTTP and processes; threads that write files |
+//! | [`io`] | sockets, disks, keys |
+//! | [`event`] | what happened, as data: all that is shown or judged is made from it |
+//!
+//! Below all of them are the crates `siar-proto`, the protocol without I/O, and `siar-code`, its
+//! erasure code.
 
-pub mod broadcast;
-mod connections;
-mod console;
+pub mod client;
 pub mod event;
-pub mod fetch;
-mod idle_pool;
-mod local;
+pub mod face;
+pub mod io;
 mod lock;
-pub mod net;
-pub mod options;
 pub mod panics;
-mod prefetch;
-pub mod progress;
-pub mod protocol;
-pub mod receive;
-pub mod run;
-pub mod seal;
-pub mod store;
-pub mod task;
-pub mod timing;
-pub mod urls;
-mod watch;
-pub mod wire;
-pub mod worker;
+pub mod server;
+
+pub use client::task::{download_and_broadcast, download_and_broadcast_in_turn};
+pub use client::turns::Turn;
+pub use client::worker::serve_if_worker;
+pub use event::Style;
+pub use face::run::{Run, run_client, run_server};

@@ -6,11 +6,15 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender};
-use siar_core::event::{Event, Observer, Progress};
-use siar_core::worker::{Job, Killer, WorkerError, WorkerProcess};
+use siar_core::client::activity::{TaskTimeout, TimedOut};
+use siar_core::client::worker::{Job, Killer, WorkerError, WorkerProcess};
+use siar_core::event::Observer;
+
+/// What starts a worker process.
+type StartWorker = fn() -> Result<WorkerProcess, WorkerError>;
 
 /// At most `processes` workers, started when there is a job for them.
 pub(crate) struct Pool {
@@ -19,23 +23,17 @@ pub(crate) struct Pool {
     processes: usize,
     threads: Mutex<Vec<JoinHandle<()>>>,
     idle: Arc<AtomicUsize>,
-    activity: Arc<Activity>,
+    start_worker: StartWorker,
     observer: Arc<dyn Observer>,
 }
 
 struct Submitted {
     job: Job,
-    state: Arc<JobState>,
+    phase: Arc<Mutex<JobPhase>>,
     result: Sender<Result<Duration, PoolError>>,
 }
 
-/// What is known of one job while it is waited for.
-#[derive(Default)]
-struct JobState {
-    phase: Mutex<JobPhase>,
-    activity: Activity,
-}
-
+/// Where a job is, while its result is waited for.
 #[derive(Default)]
 enum JobPhase {
     #[default]
@@ -43,25 +41,6 @@ enum JobPhase {
     Running(Killer),
     Done,
     GivenUp,
-}
-
-/// When something last advanced.
-struct Activity(Mutex<Instant>);
-
-impl Default for Activity {
-    fn default() -> Self {
-        Self(Mutex::new(Instant::now()))
-    }
-}
-
-impl Activity {
-    fn touch(&self) {
-        *lock(&self.0) = Instant::now();
-    }
-
-    fn last(&self) -> Instant {
-        *lock(&self.0)
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -75,8 +54,8 @@ pub(crate) enum PoolError {
     #[error(transparent)]
     Worker(#[from] WorkerError),
     /// It did not advance for the time it was given; its worker was killed.
-    #[error("given up: no progress for {0:?} (--timeout)")]
-    Timeout(Duration),
+    #[error(transparent)]
+    TimedOut(#[from] TimedOut),
     /// No thread can be started to look after a worker.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] std::io::Error),
@@ -85,13 +64,20 @@ pub(crate) enum PoolError {
 /// Python's `AsyncResult`.
 pub(crate) struct AsyncResult {
     result: Receiver<Result<Duration, PoolError>>,
-    state: Arc<JobState>,
-    pool_activity: Arc<Activity>,
+    phase: Arc<Mutex<JobPhase>>,
 }
 
 impl Pool {
     /// A pool without workers yet.
     pub(crate) fn new(processes: usize, observer: Arc<dyn Observer>) -> Self {
+        Self::with_workers(processes, observer, WorkerProcess::spawn)
+    }
+
+    fn with_workers(
+        processes: usize,
+        observer: Arc<dyn Observer>,
+        start_worker: StartWorker,
+    ) -> Self {
         let (jobs, queue) = channel::unbounded();
         Self {
             jobs: Some(jobs),
@@ -99,7 +85,7 @@ impl Pool {
             processes,
             threads: Mutex::default(),
             idle: Arc::default(),
-            activity: Arc::default(),
+            start_worker,
             observer,
         }
     }
@@ -107,19 +93,18 @@ impl Pool {
     /// Queues `job`, and starts a worker for it if all are busy and more are allowed.
     pub(crate) fn apply_async(&self, job: Job) -> AsyncResult {
         let (sender, result) = channel::bounded(1);
-        let state = Arc::new(JobState::default());
-        let pool_activity = Arc::clone(&self.activity);
+        let phase = Arc::default();
         if let Err(error) = self.ensure_worker() {
             // The channel is empty and its receiver is held here.
             let _ = sender.send(Err(error));
-            return AsyncResult { result, state, pool_activity };
+            return AsyncResult { result, phase };
         }
-        let submitted = Submitted { job, state: Arc::clone(&state), result: sender };
+        let submitted = Submitted { job, phase: Arc::clone(&phase), result: sender };
         if let Some(jobs) = &self.jobs {
             // The pool holds a receiver of its own.
             let _ = jobs.send(submitted);
         }
-        AsyncResult { result, state, pool_activity }
+        AsyncResult { result, phase }
     }
 
     fn ensure_worker(&self) -> Result<(), PoolError> {
@@ -130,7 +115,7 @@ impl Pool {
         let attendant = Attendant {
             queue: self.queue.clone(),
             idle: Arc::clone(&self.idle),
-            activity: Arc::clone(&self.activity),
+            start_worker: self.start_worker,
             observer: Arc::clone(&self.observer),
         };
         let name = format!("worker-{}", threads.len());
@@ -159,7 +144,7 @@ impl Drop for Pool {
 struct Attendant {
     queue: Receiver<Submitted>,
     idle: Arc<AtomicUsize>,
-    activity: Arc<Activity>,
+    start_worker: StartWorker,
     observer: Arc<dyn Observer>,
 }
 
@@ -172,38 +157,52 @@ impl Attendant {
             self.idle.fetch_sub(1, Ordering::AcqRel);
             let Ok(submitted) = submitted else { return };
             let result = self.attend(&mut worker, &submitted);
-            self.activity.touch();
             // Nobody may be waiting any more.
             let _ = submitted.result.send(result.map_err(PoolError::from));
         }
     }
 
+    /// Has the job done by the worker that is there, or by a new one. One that died while it was
+    /// idle costs no job.
     fn attend(
+        &self,
+        slot: &mut Option<WorkerProcess>,
+        submitted: &Submitted,
+    ) -> Result<Duration, WorkerError> {
+        let was_idle = slot.is_some();
+        match self.attempt(slot, submitted) {
+            Err(WorkerError::Lost { has_begun: false, .. }) if was_idle => {
+                self.attempt(slot, submitted)
+            }
+            result => result,
+        }
+    }
+
+    fn attempt(
         &self,
         slot: &mut Option<WorkerProcess>,
         submitted: &Submitted,
     ) -> Result<Duration, WorkerError> {
         let mut worker = match slot.take() {
             Some(worker) => worker,
-            None => WorkerProcess::spawn()?,
+            None => (self.start_worker)()?,
         };
         {
-            let mut phase = lock(&submitted.state.phase);
+            let mut phase = lock(&submitted.phase);
             if matches!(*phase, JobPhase::GivenUp) {
                 *slot = Some(worker);
                 return Err(WorkerError::Task("given up before it was started".to_owned()));
             }
             *phase = JobPhase::Running(worker.killer());
         }
-        submitted.state.activity.touch();
-        let listener = Listener {
-            job: &submitted.state.activity,
-            pool: &self.activity,
-            observer: self.observer.as_ref(),
-        };
-        let result = worker.run(&submitted.job, &listener);
-        // The worker's next job must not be killed in the name of this one.
-        *lock(&submitted.state.phase) = JobPhase::Done;
+        let result = worker.run(&submitted.job, self.observer.as_ref());
+        {
+            let mut phase = lock(&submitted.phase);
+            // The worker's next job must not be killed in the name of this one.
+            if !matches!(*phase, JobPhase::GivenUp) {
+                *phase = JobPhase::Done;
+            }
+        }
         if matches!(result, Ok(_) | Err(WorkerError::Task(_))) {
             *slot = Some(worker);
         }
@@ -211,60 +210,190 @@ impl Attendant {
     }
 }
 
-/// Passes on what a worker tells and notes that it is alive.
-struct Listener<'a> {
-    job: &'a Activity,
-    pool: &'a Activity,
-    observer: &'a dyn Observer,
-}
-
-impl Observer for Listener<'_> {
-    fn is_recording(&self) -> bool {
-        self.observer.is_recording()
-    }
-
-    fn event(&self, event: Event) {
-        self.job.touch();
-        self.pool.touch();
-        self.observer.event(event);
-    }
-
-    fn progress(&self, progress: Progress) {
-        self.job.touch();
-        self.pool.touch();
-        self.observer.progress(progress);
-    }
-}
-
 impl AsyncResult {
-    /// Waits for the result, and gives up when the job has not advanced for `timeout`: a job
-    /// in the queue has advanced when any of the pool's has.
-    pub(crate) fn get(self, timeout: Duration) -> Result<Duration, PoolError> {
-        loop {
-            let queued = matches!(*lock(&self.state.phase), JobPhase::Queued);
-            let activity = if queued { &self.pool_activity } else { &self.state.activity };
-            let deadline = activity.last() + timeout;
-            match self.result.recv_deadline(deadline) {
-                Ok(result) => return result,
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(PoolError::Worker(WorkerError::Task("its pool ended".to_owned())));
-                }
-                Err(RecvTimeoutError::Timeout) => {}
+    /// Waits for the result, and gives up when the job has not advanced for the timeout: its worker
+    /// is killed.
+    pub(crate) fn get(self, timeout: &TaskTimeout) -> Result<Duration, PoolError> {
+        let ended = || Err(PoolError::Worker(WorkerError::Task("its pool ended".to_owned())));
+        let received = timeout.wait(|deadline| match self.result.recv_deadline(deadline) {
+            Ok(result) => Some(result),
+            Err(RecvTimeoutError::Disconnected) => Some(ended()),
+            Err(RecvTimeoutError::Timeout) => None,
+        });
+        let timed_out = match received {
+            Ok(result) => return result,
+            Err(timed_out) => timed_out,
+        };
+        let mut phase = lock(&self.phase);
+        match &*phase {
+            // Its result is on the way.
+            JobPhase::Done => return self.result.recv().unwrap_or_else(|_| ended()),
+            JobPhase::Running(killer) => killer.kill(),
+            JobPhase::Queued | JobPhase::GivenUp => {}
+        }
+        *phase = JobPhase::GivenUp;
+        Err(timed_out.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::process::Command;
+    use std::time::Instant;
+
+    use siar_core::client::activity::Activity;
+    use siar_core::client::task::TaskConfig;
+    use siar_core::client::urls::Task;
+    use siar_core::event::{Event, Progress, Style};
+    use siar_core::face::options::ClientOptions;
+
+    use super::*;
+
+    /// A worker in shell script: what a task's URL says is what becomes of it.
+    const WORKER: &str = r#"
+begin() { printf '{"Progress":{"task":"t","phase":"waiting","done":1,"total":1}}\n'; }
+while read -r job; do
+    case $job in
+    # Without the pipes, which would outlive this shell.
+    *'"sleep'*) begin; number=${job#*'"sleep'}; number=${number%%'"'*}
+        sleep "$number" </dev/null >/dev/null 2>&1 & wait $!;;
+    *'"fail"'*) printf '{"Failed":"no such file"}\n'; continue;;
+    *'"die"'*) begin; echo 'out of memory' >&2; kill -9 $$;;
+    *'"die later"'*) printf '{"Finished":{"secs":0,"nanos":0}}\n'; kill -9 $$;;
+    *'"nonsense"'*) echo nonsense; continue;;
+    esac
+    printf '{"Finished":{"secs":%d,"nanos":0}}\n' "$$"
+done
+"#;
+
+    struct Quiet;
+
+    impl Observer for Quiet {
+        fn is_recording(&self) -> bool {
+            false
+        }
+
+        fn event(&self, _: Event) {}
+
+        fn progress(&self, _: Progress) {}
+    }
+
+    fn start_worker() -> Result<WorkerProcess, WorkerError> {
+        let mut command = Command::new("sh");
+        command.args(["-c", WORKER]);
+        WorkerProcess::spawn_command(command)
+    }
+
+    fn pool(processes: usize) -> Pool {
+        Pool::with_workers(processes, Arc::new(Quiet), start_worker)
+    }
+
+    fn config() -> TaskConfig {
+        use clap::Parser;
+        ClientOptions::parse_from(["mp-async"]).task_config(1, false)
+    }
+
+    fn job(url: &str) -> Job {
+        let task = Task { name: "t".to_owned(), url: url.to_owned() };
+        Job::new(Style::MpAsync, task, config(), false)
+    }
+
+    fn timeout(millis: u64) -> TaskTimeout {
+        TaskTimeout::new(Arc::new(Activity::default()), "t", Duration::from_millis(millis))
+    }
+
+    const LONG: u64 = 60_000;
+
+    /// The process that did the job tells its number as the job's time.
+    fn process(result: AsyncResult) -> u64 {
+        result.get(&timeout(LONG)).unwrap().as_secs()
+    }
+
+    #[test]
+    fn results_belong_to_their_jobs_whatever_the_order_of_their_ends() {
+        for processes in [1, 2, 5, 13] {
+            let pool = pool(processes);
+            let urls = ["sleep0.2", "works", "fail", "sleep0.1", "works"];
+            let results = urls.map(|url| (url, pool.apply_async(job(url))));
+            for (url, result) in results {
+                let result = result.get(&timeout(LONG));
+                assert_eq!(result.is_err(), url == "fail", "{url}: {result:?}");
             }
-            if activity.last() + timeout <= Instant::now() {
-                let mut phase = lock(&self.state.phase);
-                if matches!(*phase, JobPhase::Done) {
-                    // Its result is on the way.
-                    drop(phase);
-                    self.state.activity.touch();
-                    continue;
-                }
-                if let JobPhase::Running(killer) = &*phase {
-                    killer.kill();
-                }
-                *phase = JobPhase::GivenUp;
-                return Err(PoolError::Timeout(timeout));
-            }
+        }
+    }
+
+    #[test]
+    fn a_worker_does_one_job_after_the_other_and_its_failure_costs_one() {
+        let pool = pool(1);
+        let first = process(pool.apply_async(job("works")));
+        let error = pool.apply_async(job("fail")).get(&timeout(LONG)).unwrap_err();
+        assert_eq!(error.to_string(), "no such file");
+        assert_eq!(process(pool.apply_async(job("works"))), first);
+        let error = pool.apply_async(job("nonsense")).get(&timeout(LONG)).unwrap_err();
+        assert!(matches!(error, PoolError::Worker(WorkerError::Protocol { .. })), "{error}");
+        assert_ne!(process(pool.apply_async(job("works"))), first);
+    }
+
+    #[test]
+    fn a_worker_that_is_killed_in_a_job_costs_that_job_alone() {
+        for processes in [1, 2, 5, 13] {
+            let pool = pool(processes);
+            let killed = pool.apply_async(job("die"));
+            let others: Vec<_> = (0..5).map(|_| pool.apply_async(job("works"))).collect();
+            let error = killed.get(&timeout(LONG)).unwrap_err().to_string();
+            assert!(
+                error.contains("killed by SIGKILL") && error.contains("out of memory"),
+                "{error}"
+            );
+            others.into_iter().for_each(|other| _ = process(other));
+        }
+    }
+
+    #[test]
+    fn a_worker_that_dies_while_it_is_idle_costs_no_job() {
+        let pool = pool(1);
+        for _ in 0..5 {
+            process(pool.apply_async(job("works")));
+            process(pool.apply_async(job("die later")));
+            // Before and after its death was to be noticed.
+            process(pool.apply_async(job("works")));
+            process(pool.apply_async(job("die later")));
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    #[test]
+    fn a_job_that_stands_still_is_given_up_and_its_worker_killed() {
+        let pool = pool(1);
+        let started = Instant::now();
+        let stands_still = pool.apply_async(job("sleep5"));
+        let queued = pool.apply_async(job("works"));
+        thread::sleep(Duration::from_millis(100));
+        let error = stands_still.get(&timeout(50)).unwrap_err();
+        assert!(matches!(error, PoolError::TimedOut(_)), "{error}");
+        process(queued);
+        assert!(started.elapsed() < Duration::from_secs(4));
+    }
+
+    #[test]
+    fn a_job_that_is_given_up_in_the_queue_is_not_done() {
+        let pool = pool(1);
+        let busy = pool.apply_async(job("sleep0.5"));
+        let queued = pool.apply_async(job("die"));
+        assert!(matches!(queued.get(&timeout(50)), Err(PoolError::TimedOut(_))));
+        let worker = process(busy);
+        assert_eq!(process(pool.apply_async(job("works"))), worker);
+    }
+
+    #[test]
+    fn no_worker_outlives_its_pool() {
+        let pool = pool(3);
+        let results = [(); 3].map(|()| pool.apply_async(job("sleep0.1")));
+        let workers = results.map(process);
+        drop(pool);
+        for worker in workers {
+            assert!(!Path::new(&format!("/proc/{worker}")).exists());
         }
     }
 }

@@ -1,15 +1,15 @@
-//! One child process per URL: the seed's `multi_process.py`.
+//! One child process per URL: `multi_process.py`.
 
 mod process;
 
 use std::process::ExitCode;
 
+use siar_core::{Run, Style, run_client, serve_if_worker};
+
 use process::Process;
-use siar_core::event::Style;
-use siar_core::run::{Run, run_client};
-use siar_core::worker::serve_if_worker;
 
 fn main() -> ExitCode {
+    // No counterpart in the script: a child is this program, started again.
     serve_if_worker();
     run_client(Style::Mp, download_and_broadcast_all)
 }
@@ -17,11 +17,13 @@ fn main() -> ExitCode {
 fn download_and_broadcast_all(run: &Run) {
     let mut processes = Vec::new();
     for task in run.tasks() {
-        let process = Process::start(run.job(task), run.observer());
-        processes.push((task, process));
+        run.print_downloading(task);
+        processes.push((task, Process::start(run.job(task), run.observer())));
     }
 
     for (task, process) in processes {
         run.collect(task, process.join());
     }
+
+    run.print_total();
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use siar_core::client::worker::{Job, WorkerError, WorkerProcess};
 use siar_core::event::Observer;
-use siar_core::worker::{Job, WorkerError, WorkerProcess};
 
 /// A child process that does one job, and the thread that listens to what it tells.
 pub(crate) struct Process(Result<JoinHandle<Result<Duration, WorkerError>>, WorkerError>);

@@ -1,13 +1,12 @@
-//! A pool of threads whose results are futures: the seed's `multi_thread_async.py`.
+//! A pool of threads whose results are futures: `multi_thread_async.py`.
 
 mod pool;
 
 use std::process::ExitCode;
 
+use siar_core::{Run, Style, download_and_broadcast, run_client};
+
 use pool::ThreadPoolExecutor;
-use siar_core::event::Style;
-use siar_core::run::{Run, run_client};
-use siar_core::task::download_and_broadcast;
 
 fn main() -> ExitCode {
     run_client(Style::MtAsync, download_and_broadcast_all)
@@ -17,13 +16,16 @@ fn download_and_broadcast_all(run: &Run) {
     let executor = ThreadPoolExecutor::new(run.worker_count());
     let mut futures = Vec::new();
     for task in run.tasks() {
+        run.print_downloading(task);
         let (url, config, voice) = (task.url.clone(), run.config(), run.voice(task));
         let future = executor.submit(move || download_and_broadcast(&url, &config, &voice));
         futures.push((task, future));
     }
 
     for (task, future) in futures {
-        let stalled = run.stalled(task);
-        run.collect(task, future.result_unless(stalled));
+        run.collect(task, future.result(&run.timeout(task)));
     }
+
+    run.print_total();
+    run.print_results("hasil task yang dijalankan");
 }

@@ -1,27 +1,27 @@
 //! Python's `concurrent.futures.ThreadPoolExecutor`: `submit` gives a future.
 
-use std::fmt::Display;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Wake};
+use std::thread::{self, Thread};
+use std::time::Instant;
 
 use crossbeam::queue::SegQueue;
 use futures::FutureExt;
 use futures::channel::oneshot;
-use futures::executor::block_on;
-use futures::future::{Either, select};
+use siar_core::client::activity::{TaskTimeout, TimedOut};
 use siar_core::panics::caught;
 
 type Job = Box<dyn FnOnce() + Send>;
 
 /// Threads that take jobs from one queue, first come, first served.
 pub(crate) struct ThreadPoolExecutor {
-    threads: Result<rayon::ThreadPool, rayon::ThreadPoolBuildError>,
+    threads: Result<rayon::ThreadPool, Arc<rayon::ThreadPoolBuildError>>,
     jobs: Arc<SegQueue<Job>>,
 }
 
 /// A job without a result.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum JobError<E> {
     /// The job's own error.
     #[error("{0}")]
@@ -29,16 +29,22 @@ pub(crate) enum JobError<E> {
     /// It panicked.
     #[error("its thread panicked: {0}")]
     Panicked(String),
-    /// It was waited for no longer.
-    #[error("{0}")]
-    TimedOut(String),
+    /// It did not advance for the time it was given.
+    #[error(transparent)]
+    TimedOut(#[from] TimedOut),
     /// The pool has no threads to run it.
-    #[error("cannot start the pool's threads")]
-    NoThreads,
+    #[error("cannot start the pool's threads: {0}")]
+    NoThreads(#[source] Arc<rayon::ThreadPoolBuildError>),
+    /// The pool ended before the job began.
+    #[error("its pool ended")]
+    Cancelled,
 }
 
-/// The result of a submitted job, once it is there.
-pub(crate) struct JobFuture<T>(oneshot::Receiver<Result<T, String>>);
+/// Python's `Future`: the result of a submitted job, once it is there.
+pub(crate) struct JobFuture<T>(Result<Submitted<T>, Arc<rayon::ThreadPoolBuildError>>);
+
+/// What a job gives, or what it said when it panicked.
+type Submitted<T> = oneshot::Receiver<Result<T, String>>;
 
 impl ThreadPoolExecutor {
     /// A pool of `max_workers` threads.
@@ -46,7 +52,8 @@ impl ThreadPoolExecutor {
         let threads = rayon::ThreadPoolBuilder::new()
             .num_threads(max_workers)
             .thread_name(|index| format!("worker-{index}"))
-            .build();
+            .build()
+            .map_err(Arc::new);
         Self { threads, jobs: Arc::default() }
     }
 
@@ -55,56 +62,75 @@ impl ThreadPoolExecutor {
         &self,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> JobFuture<T> {
-        let (result, future) = oneshot::channel();
-        if let Ok(threads) = &self.threads {
-            self.jobs.push(Box::new(move || {
-                // Nobody may be waiting any more.
-                let _ = result.send(caught(job));
-            }));
-            // rayon promises no order among spawned jobs; the queue does.
-            let jobs = Arc::clone(&self.jobs);
-            threads.spawn(move || {
-                if let Some(job) = jobs.pop() {
-                    job();
-                }
-            });
-        }
-        JobFuture(future)
-    }
-}
-
-impl<T> Future for JobFuture<T> {
-    type Output = Result<Result<T, String>, oneshot::Canceled>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.poll_unpin(context)
+        let threads = match &self.threads {
+            Ok(threads) => threads,
+            Err(error) => return JobFuture(Err(Arc::clone(error))),
+        };
+        let (result, submitted) = oneshot::channel();
+        self.jobs.push(Box::new(move || {
+            // Nobody may be waiting any more.
+            let _ = result.send(caught(job));
+        }));
+        // rayon promises no order among spawned jobs; the queue does.
+        let jobs = Arc::clone(&self.jobs);
+        threads.spawn(move || {
+            if let Some(job) = jobs.pop() {
+                job();
+            }
+        });
+        JobFuture(Ok(submitted))
     }
 }
 
 impl<T, E> JobFuture<Result<T, E>> {
-    /// Blocks until the result is there, or until `stalled` says why to wait no longer.
-    pub(crate) fn result_unless(
-        self,
-        stalled: impl Future<Output = impl Display> + Unpin,
-    ) -> Result<T, JobError<E>> {
-        match block_on(select(self, stalled)) {
-            Either::Left((Ok(Ok(result)), _)) => result.map_err(JobError::Failed),
-            Either::Left((Ok(Err(said)), _)) => Err(JobError::Panicked(said)),
-            Either::Left((Err(oneshot::Canceled), _)) => Err(JobError::NoThreads),
-            Either::Right((reason, _)) => Err(JobError::TimedOut(reason.to_string())),
+    /// Blocks until the result is there, or until the job has not advanced for the timeout.
+    pub(crate) fn result(self, timeout: &TaskTimeout) -> Result<T, JobError<E>> {
+        let mut submitted = self.0.map_err(JobError::NoThreads)?;
+        match timeout.wait(|deadline| block_on_until(&mut submitted, deadline))? {
+            Ok(Ok(result)) => result.map_err(JobError::Failed),
+            Ok(Err(said)) => Err(JobError::Panicked(said)),
+            Err(oneshot::Canceled) => Err(JobError::Cancelled),
         }
+    }
+}
+
+/// As `futures::executor::block_on`, but only until `deadline`.
+fn block_on_until<F: Future + Unpin>(future: &mut F, deadline: Instant) -> Option<F::Output> {
+    let waker = Arc::new(Unpark(thread::current())).into();
+    let mut context = Context::from_waker(&waker);
+    loop {
+        if let Poll::Ready(output) = Pin::new(&mut *future).poll_unpin(&mut context) {
+            return Some(output);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return None;
+        }
+        thread::park_timeout(left);
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures::future::{pending, ready};
+    use siar_core::client::activity::Activity;
     use std::sync::Mutex;
     use std::time::Duration;
 
+    fn timeout(timeout: Duration) -> TaskTimeout {
+        TaskTimeout::new(Arc::new(Activity::default()), "a task", timeout)
+    }
+
     fn result<T>(future: JobFuture<Result<T, String>>) -> Result<T, JobError<String>> {
-        future.result_unless(pending::<String>())
+        future.result(&timeout(Duration::from_secs(60)))
     }
 
     #[test]
@@ -148,9 +174,9 @@ mod tests {
         let panics = pool.submit(|| -> Result<(), String> { panic!("job {}", 7) });
         let fails = pool.submit(|| Err::<(), _>("no".to_owned()));
         let works = pool.submit(|| Ok(1));
-        assert_eq!(result(panics), Err(JobError::Panicked("job 7".to_owned())));
-        assert_eq!(result(fails), Err(JobError::Failed("no".to_owned())));
-        assert_eq!(result(works), Ok(1));
+        assert!(matches!(result(panics), Err(JobError::Panicked(said)) if said == "job 7"));
+        assert!(matches!(result(fails), Err(JobError::Failed(error)) if error == "no"));
+        assert_eq!(result(works).unwrap(), 1);
     }
 
     #[test]
@@ -158,8 +184,21 @@ mod tests {
         let pool = ThreadPoolExecutor::new(1);
         let (release, held) = crossbeam::channel::bounded::<()>(0);
         let future = pool.submit(move || Ok::<_, String>(held.recv().is_err()));
-        let given_up = future.result_unless(ready("stalled"));
-        assert_eq!(given_up, Err(JobError::TimedOut("stalled".to_owned())));
+        let given_up = future.result(&timeout(Duration::from_millis(20)));
+        assert!(matches!(given_up, Err(JobError::TimedOut(_))));
         drop(release);
+    }
+
+    #[test]
+    fn a_pool_without_threads_says_why() {
+        // A stack of half the address space cannot be had.
+        let builder = rayon::ThreadPoolBuilder::new().num_threads(1).stack_size(1 << 46);
+        let threads = builder.build().map_err(Arc::new);
+        let pool = ThreadPoolExecutor { threads, jobs: Arc::default() };
+        let error = result(pool.submit(|| Ok(()))).unwrap_err().to_string();
+        assert!(
+            error.starts_with("cannot start the pool's threads: ") && error.len() > 40,
+            "{error}"
+        );
     }
 }

@@ -1,0 +1,265 @@
+//! HTTP and HTTPS: a URL's response, over a connection that is kept or a new one.
+
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use ureq::config::{Config, ConfigBuilder};
+use ureq::http::Response;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::typestate::AgentScope;
+use ureq::{Agent, Body, BodyReader, Proxy, ProxyProtocol};
+use url::Position;
+
+use super::connections::{Connections, Keeping, Lease};
+use super::{BUFFER_LEN, FetchError};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A server that sends nothing for this long is given up.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// A request's head fits; a larger buffer would only cost page faults.
+const REQUEST_LEN: usize = 16 << 10;
+const MAX_REDIRECTS: u32 = 10;
+/// Over a connection that has served before, a server that sends head and body apart waits for
+/// the head's acknowledgement, and Linux delays that by 40 ms: a new connection is faster.
+const DELAYED: Duration = Duration::from_millis(30);
+/// One may be late because this machine is busy. With the second, no connection is kept any more.
+static DELAYED_BODIES: AtomicUsize = AtomicUsize::new(0);
+
+/// Names a PEM file of the certificates to trust instead of those compiled in, as for OpenSSL
+/// and curl.
+pub const CERTIFICATES_VARIABLE: &str = "SSL_CERT_FILE";
+
+/// A response whose body can be read.
+pub(super) struct HttpResponse {
+    body: BodyReader<'static>,
+    total: u64,
+    lease: Lease<'static, Agent>,
+    is_begun: bool,
+}
+
+impl HttpResponse {
+    /// The body's length in bytes; zero if it is not told.
+    pub(super) fn content_length(&self) -> u64 {
+        self.total
+    }
+
+    /// The whole body was read. The connection is kept for another download, or closed.
+    pub(super) fn end(self, keeps_open: bool) {
+        let Self { body, lease, .. } = self;
+        // Gives the connection back to the agent.
+        drop(body);
+        if keeps_open {
+            lease.keep();
+        }
+    }
+}
+
+impl Read for HttpResponse {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let is_first = !std::mem::replace(&mut self.is_begun, true);
+        let asked = Instant::now();
+        let read = self.body.read(buffer)?;
+        if is_first
+            && self.lease.has_served()
+            && asked.elapsed() > DELAYED
+            && DELAYED_BODIES.fetch_add(1, Ordering::Relaxed) > 0
+        {
+            self.lease.keep_none();
+        }
+        Ok(read)
+    }
+}
+
+/// Without certificates, which cost more to read than a small file; so no redirection is
+/// followed: that may lead to HTTPS.
+static CONFIG: LazyLock<Config> = LazyLock::new(|| {
+    config(|config| config.max_redirects(0).max_redirects_will_error(false).max_idle_connections(1))
+});
+
+/// For small files one after the other; see [`Connections`].
+const KEEPING: Keeping =
+    Keeping { idle_timeout: Duration::from_millis(20), max_lifetime: Duration::from_millis(100) };
+
+/// An agent for each connection: what drops the agent closes the connection.
+static CONNECTIONS: LazyLock<Connections<Agent>> =
+    LazyLock::new(|| Connections::new(KEEPING, plain_agent));
+
+fn plain_agent() -> Agent {
+    Agent::new_with_config(CONFIG.clone())
+}
+
+/// For HTTPS as well, for all tasks of a process.
+static TRUSTING_AGENT: LazyLock<Result<Agent, String>> = LazyLock::new(|| {
+    let root_certs = match std::env::var_os(CERTIFICATES_VARIABLE) {
+        Some(path) if !path.is_empty() => certificates(Path::new(&path))
+            .map_err(|error| format!("{CERTIFICATES_VARIABLE} {}: {error}", path.display()))?,
+        _ => RootCerts::WebPki,
+    };
+    let tls = TlsConfig::builder().root_certs(root_certs).build();
+    // What is left open would stay open.
+    Ok(Agent::new_with_config(config(|config| config.tls_config(tls).max_idle_connections(0))))
+});
+
+fn config(set: impl FnOnce(ConfigBuilder<AgentScope>) -> ConfigBuilder<AgentScope>) -> Config {
+    let config = Agent::config_builder()
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .timeout_recv_response(Some(STALL_TIMEOUT))
+        .timeout_per_read(Some(STALL_TIMEOUT))
+        .input_buffer_size(BUFFER_LEN)
+        .output_buffer_size(REQUEST_LEN)
+        // A file is kept as it is sent: its size is known before, and an archive stays packed.
+        .accept_encoding("identity")
+        .user_agent(concat!("siar/", env!("CARGO_PKG_VERSION")));
+    set(config).build()
+}
+
+/// Asks for `url`.
+///
+/// # Errors
+/// The server is not there, refuses, or cannot be trusted.
+pub(super) fn get(url: &str) -> Result<HttpResponse, FetchError> {
+    let mut lease = CONNECTIONS.lease();
+    let response = respond(url, &mut lease)?;
+    let total = response.body().content_length().unwrap_or(0);
+    let body = response.into_body().into_reader();
+    Ok(HttpResponse { body, total, lease, is_begun: false })
+}
+
+fn respond(url: &str, lease: &mut Lease<'_, Agent>) -> Result<Response<Body>, FetchError> {
+    let http = |error| FetchError::Http { url: url.to_owned(), error: Box::new(error) };
+    let parsed = url::Url::parse(url);
+    let origin = parsed.as_ref().map_or("", |parsed| &parsed[..Position::BeforePath]).to_owned();
+    // As browsers read it: spaces and the like are encoded.
+    let mut requested = parsed.map_or_else(|_| url.to_owned(), String::from);
+    let mut redirects = MAX_REDIRECTS;
+    if !needs_certificates(&requested, CONFIG.proxy()) {
+        let response = get_plainly(&requested, &origin, lease).map_err(http)?;
+        let Some(elsewhere) = redirected(&requested, &response) else { return Ok(response) };
+        drop(response);
+        lease.close();
+        requested = elsewhere;
+        redirects -= 1;
+    }
+    let agent = TRUSTING_AGENT.as_ref().map_err(|error| FetchError::Trust(error.clone()))?;
+    let request = agent.get(requested).config().max_redirects(redirects).build();
+    request.call().map_err(http)
+}
+
+/// A server may close a connection at any time once it has answered: what was asked over one
+/// that has served before is asked again over a new one (RFC 9112, section 9.3.1).
+fn get_plainly(
+    url: &str,
+    origin: &str,
+    lease: &mut Lease<'_, Agent>,
+) -> Result<Response<Body>, ureq::Error> {
+    match lease.connection(origin).get(url).call() {
+        Err(ureq::Error::Io(_)) if lease.has_served() => {
+            lease.close();
+            lease.connection(origin).get(url).call()
+        }
+        result => result,
+    }
+}
+
+/// Whether anybody on the way to `url` has to prove who he is.
+fn needs_certificates(url: &str, proxy: Option<&Proxy>) -> bool {
+    !url.starts_with("http:") || proxy.is_some_and(|proxy| proxy.protocol() == ProxyProtocol::Https)
+}
+
+/// Where a response sends those who ask for `url`. One that does not say where is asked for
+/// again, by an agent that follows, and tells what is wrong.
+fn redirected(url: &str, response: &Response<Body>) -> Option<String> {
+    if !response.status().is_redirection() {
+        return None;
+    }
+    let location = response.headers().get("location").and_then(|value| value.to_str().ok());
+    let elsewhere = location.and_then(|to| url::Url::parse(url).ok()?.join(to).ok());
+    Some(elsewhere.map_or_else(|| url.to_owned(), String::from))
+}
+
+fn certificates(path: &Path) -> Result<RootCerts, Box<dyn std::error::Error>> {
+    let pem = std::fs::read(path)?;
+    let mut found = Vec::new();
+    for item in parse_pem(&pem) {
+        if let PemItem::Certificate(certificate) = item? {
+            found.push(certificate);
+        }
+    }
+    if found.is_empty() {
+        return Err("holds no certificate in PEM".into());
+    }
+    Ok(RootCerts::from(found))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+
+    /// Answers as many requests as said over each connection, and reads one more.
+    fn serve_over_connections(requests: Vec<usize>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for answers in requests {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = [0; 4096];
+                for _ in 0..answers {
+                    assert_ne!(stream.read(&mut request).unwrap(), 0);
+                    stream.write_all(OK).unwrap();
+                }
+                let _ = stream.read(&mut request).unwrap();
+            }
+        });
+        format!("http://{address}/file.bin")
+    }
+
+    fn get_twice(url: &str) -> [bool; 2] {
+        let long = Duration::from_secs(60);
+        let connections =
+            Connections::new(Keeping { idle_timeout: long, max_lifetime: long }, plain_agent);
+        [(); 2].map(|()| {
+            let mut lease = connections.lease();
+            let mut response = get_plainly(url, "a", &mut lease).unwrap();
+            assert_eq!(response.body_mut().read_to_string().unwrap(), "hi");
+            let has_served = lease.has_served();
+            lease.keep();
+            has_served
+        })
+    }
+
+    #[test]
+    fn a_connection_serves_two_downloads() {
+        assert_eq!(get_twice(&serve_over_connections(vec![2])), [false, true]);
+    }
+
+    #[test]
+    fn what_a_closed_connection_did_not_answer_is_asked_again() {
+        assert_eq!(get_twice(&serve_over_connections(vec![1, 1])), [false, false]);
+    }
+
+    #[test]
+    fn certificates_are_needed_for_https_alone() {
+        let proxy = |url| Proxy::new(url).unwrap();
+        assert!(!needs_certificates("http://a/b", None));
+        assert!(!needs_certificates("http://a/b", Some(&proxy("http://p:3128"))));
+        assert!(needs_certificates("http://a/b", Some(&proxy("https://p:3128"))));
+        assert!(needs_certificates("https://a/b", None));
+    }
+
+    #[test]
+    fn certificates_to_trust_are_read_or_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.pem");
+        assert!(certificates(&path).is_err());
+        std::fs::write(&path, "no certificate").unwrap();
+        assert!(certificates(&path).unwrap_err().to_string().contains("PEM"));
+    }
+}

@@ -1,0 +1,202 @@
+//! A file that is already here, named by a `file:` URL: opened and hashed, not copied.
+
+use std::fs::{self, File};
+use std::io;
+use std::num::NonZero;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use blake3::hazmat::{
+    ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root_xof,
+};
+use siar_proto::FileDigest;
+
+use super::{Download, FetchError};
+use crate::io::store::Content;
+use crate::lock::lock;
+
+/// What a thread hashes at once, in bytes: a subtree of BLAKE3's tree, and so a power of two.
+const PIECE_LEN: u64 = 1 << 20;
+/// Stays in a core's own cache between reading and hashing.
+const BUFFER_LEN: u64 = 64 << 10;
+
+/// Opens the file at `path`, under the name `name`, and hashes it, a large one on all cores.
+/// More than `limit` bytes are an error. `progress` is told the bytes hashed so far and in all.
+///
+/// # Errors
+/// It is no regular file, is too large, or cannot be read.
+pub(crate) fn open(
+    path: &Path,
+    name: String,
+    limit: u64,
+    progress: &mut (dyn FnMut(u64, u64) + Send),
+) -> Result<Download, FetchError> {
+    let unreadable = |error| FetchError::Read { path: path.to_owned(), error };
+    // Before it is opened: a pipe would keep us waiting for somebody who writes.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(FetchError::NotAFile { path: path.to_owned() });
+    }
+    let file = File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    let bytes = metadata.len();
+    let content = Content::new(file).map_err(unreadable)?;
+    if bytes > limit {
+        return Err(FetchError::TooLarge { url: path.display().to_string(), limit });
+    }
+    let digest =
+        digest(content.file(), bytes, thread::Builder::new, progress).map_err(unreadable)?;
+    Ok(Download { path: path.to_owned(), content: Arc::new(content), name, bytes, digest })
+}
+
+/// Of the first `len` bytes of `file`. The threads that share the work are made by `helper`.
+fn digest(
+    file: &File,
+    len: u64,
+    helper: fn() -> thread::Builder,
+    progress: &mut (dyn FnMut(u64, u64) + Send),
+) -> io::Result<FileDigest> {
+    let pieces = len.div_ceil(PIECE_LEN);
+    if pieces <= 1 {
+        let hasher = hash_piece(file, 0..len, &mut buffer(len))?;
+        progress(len, len);
+        return Ok(FileDigest::of(&hasher));
+    }
+    // 32 bytes for each MiB of a file fit memory.
+    let values = Mutex::new(vec![ChainingValue::default(); pieces as usize]);
+    let (progress, next, done) = (Mutex::new(progress), AtomicU64::new(0), AtomicU64::new(0));
+    let work = || -> io::Result<()> {
+        let mut buffer = buffer(len);
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= pieces {
+                return Ok(());
+            }
+            let piece = index * PIECE_LEN..len.min((index + 1) * PIECE_LEN);
+            let piece_len = piece.end - piece.start;
+            let hasher = hash_piece(file, piece, &mut buffer).inspect_err(|_| {
+                // Nobody needs the rest.
+                next.store(pieces, Ordering::Relaxed);
+            })?;
+            lock(&values)[index as usize] = hasher.finalize_non_root();
+            let done = done.fetch_add(piece_len, Ordering::Relaxed) + piece_len;
+            lock(&progress)(done, len);
+        }
+    };
+    let cores = thread::available_parallelism().map_or(1, NonZero::get) as u64;
+    thread::scope(|scope| {
+        // Where no more threads can be started, fewer do the work.
+        let helpers: Vec<_> =
+            (1..cores.min(pieces)).map_while(|_| helper().spawn_scoped(scope, work).ok()).collect();
+        work()?;
+        for helper in helpers {
+            helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        }
+        Ok::<_, io::Error>(())
+    })?;
+    let values = lock(&values);
+    let (left, right) = values.split_at(left_subtree_pieces(values.len()));
+    let root = merge_subtrees_root_xof(&merged(left), &merged(right), Mode::Hash);
+    Ok(FileDigest::from_output(root))
+}
+
+fn buffer(len: u64) -> Vec<u8> {
+    // 64 KiB at most.
+    vec![0; len.min(BUFFER_LEN) as usize]
+}
+
+fn hash_piece(file: &File, piece: Range<u64>, buffer: &mut [u8]) -> io::Result<blake3::Hasher> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.set_input_offset(piece.start);
+    for offset in piece.clone().step_by(buffer.len().max(1)) {
+        // No more than the buffer's length.
+        let len = (piece.end - offset).min(buffer.len() as u64) as usize;
+        file.read_exact_at(&mut buffer[..len], offset)?;
+        hasher.update(&buffer[..len]);
+    }
+    Ok(hasher)
+}
+
+/// Of one or more pieces side by side.
+fn merged(pieces: &[ChainingValue]) -> ChainingValue {
+    if let [piece] = pieces {
+        return *piece;
+    }
+    let (left, right) = pieces.split_at(left_subtree_pieces(pieces.len()));
+    merge_subtrees_non_root(&merged(left), &merged(right), Mode::Hash)
+}
+
+/// How many of two or more pieces make up the left subtree: the greatest power of two below.
+fn left_subtree_pieces(pieces: usize) -> usize {
+    pieces.div_ceil(2).next_power_of_two()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::store::temporary_file;
+
+    fn opened(bytes: &[u8], limit: u64) -> Result<Download, FetchError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a file");
+        fs::write(&path, bytes).unwrap();
+        open(&path, "a file".to_owned(), limit, &mut |done, total| {
+            assert!(done <= total && total == bytes.len() as u64);
+        })
+    }
+
+    #[test]
+    fn files_of_any_number_of_pieces_are_hashed_as_blake3_does() {
+        let piece = PIECE_LEN as usize;
+        for len in [0, 1, 1024, piece - 1, piece, piece + 1, 2 * piece, 5 * piece + 1025, 7 * piece]
+        {
+            let bytes: Vec<u8> =
+                (0..len as u32).map(|at| at.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+            let opened = opened(&bytes, u64::MAX).unwrap();
+            assert_eq!((opened.bytes, opened.digest), (len as u64, FileDigest::of_bytes(&bytes)));
+        }
+    }
+
+    #[test]
+    fn a_file_over_the_limit_is_refused() {
+        assert!(opened(b"hello", 5).is_ok());
+        assert!(matches!(opened(b"hello", 4), Err(FetchError::TooLarge { limit: 4, .. })));
+    }
+
+    #[test]
+    fn a_file_that_has_become_shorter_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        for len in [0, 3 * PIECE_LEN] {
+            let file = temporary_file(dir.path()).unwrap();
+            file.as_file().set_len(len).unwrap();
+            assert!(digest(file.as_file(), len + 1, thread::Builder::new, &mut |_, _| ()).is_err());
+        }
+    }
+
+    #[test]
+    fn a_large_file_is_hashed_without_helpers_where_none_can_be_started() {
+        use std::io::Write;
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = vec![7; 3 * PIECE_LEN as usize];
+        let mut file = temporary_file(dir.path()).unwrap();
+        file.write_all(&bytes).unwrap();
+        // A stack of half the address space cannot be had.
+        let helper = || thread::Builder::new().stack_size(1 << 46);
+        let digest = digest(file.as_file(), bytes.len() as u64, helper, &mut |_, _| ()).unwrap();
+        assert_eq!(digest, FileDigest::of_bytes(&bytes));
+    }
+
+    #[test]
+    fn folders_and_pipes_are_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = open(dir.path(), String::new(), u64::MAX, &mut |_, _| ()).unwrap_err();
+        assert!(matches!(error, FetchError::NotAFile { .. }));
+        assert!(error.to_string().contains(&dir.path().display().to_string()));
+        let missing = dir.path().join("missing");
+        let error = open(&missing, String::new(), u64::MAX, &mut |_, _| ()).unwrap_err();
+        assert!(error.to_string().contains("missing"), "{error}");
+    }
+}

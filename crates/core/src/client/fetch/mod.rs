@@ -1,0 +1,329 @@
+//! URL to file: HTTP and HTTPS, streamed; what is already here is used where it stands.
+
+mod connections;
+mod http;
+mod local;
+
+pub use http::CERTIFICATES_VARIABLE;
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use siar_proto::FileDigest;
+
+use super::turns::Turn;
+use super::urls::local_path;
+use crate::io::store::{Content, safe_file_name, temporary_file};
+
+const BUFFER_LEN: usize = 64 << 10;
+
+/// A downloaded file, or one that was already here.
+#[derive(Debug, Clone)]
+pub struct Download {
+    /// Where it stands.
+    pub path: PathBuf,
+    /// Its bytes.
+    pub content: Arc<Content>,
+    /// Its name, from the URL's path.
+    pub name: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Of its bytes.
+    pub digest: FileDigest,
+}
+
+/// A URL could not be downloaded.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The server is not there, refuses, or breaks off.
+    #[error("{url}: {error}")]
+    Http {
+        /// The URL.
+        url: String,
+        /// Why.
+        error: Box<ureq::Error>,
+    },
+    /// The body ended too early or stalled.
+    #[error("{url}: broke off after {bytes} bytes: {error}")]
+    Body {
+        /// The URL.
+        url: String,
+        /// Bytes received before.
+        bytes: u64,
+        /// Why.
+        error: io::Error,
+    },
+    /// There is more than is wanted.
+    #[error("{url}: more than {limit} bytes, the limit for one file")]
+    TooLarge {
+        /// The URL.
+        url: String,
+        /// In bytes.
+        limit: u64,
+    },
+    /// A file that is already here cannot be read.
+    #[error("{path}: cannot be read: {error}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A folder or a pipe is there instead of a file.
+    #[error("{path}: is not a regular file")]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The certificates to trust cannot be used.
+    #[error("{0}")]
+    Trust(String),
+    /// The file cannot be written.
+    #[error("{path}: {error}")]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// Downloads `url` into `dir` under its own name; a file of that name is replaced once the
+/// download is whole. More than `limit` bytes are an error. `progress` is told the bytes so far and
+/// in all (zero if unknown). What a `file:` URL names is not copied, only read. `turn` is given back
+/// when the download has ended. With `keeps_open`, the next download of this process may come over
+/// the same connection.
+///
+/// # Errors
+/// The download failed; nothing is left under the file's name that was not there before.
+pub fn fetch(
+    turn: Turn,
+    url: &str,
+    dir: &Path,
+    limit: u64,
+    keeps_open: bool,
+    mut progress: impl FnMut(u64, u64) + Send,
+) -> Result<Download, FetchError> {
+    // Until the connection is free: the server may have no thread for the next one before.
+    let _turn = turn;
+    if let Some(path) = local_path(url) {
+        return local::open(&path, file_name(url), limit, &mut progress);
+    }
+    let mut response = http::get(url)?;
+    let total = response.content_length();
+    let too_large = || FetchError::TooLarge { url: url.to_owned(), limit };
+    if total > limit {
+        return Err(too_large());
+    }
+    let name = file_name(url);
+    let path = dir.join(&name);
+    let unwritable = |path: &Path, error| FetchError::Write { path: path.to_owned(), error };
+    let mut file = temporary_file(dir).map_err(|error| unwritable(dir, error))?;
+
+    let mut hasher = blake3::Hasher::new();
+    // One more than a small file has: the end of the body is read as well.
+    let buffer_len = usize::try_from(total).map_or(BUFFER_LEN, |total| total.saturating_add(1));
+    let mut buffer = vec![0; if total == 0 { BUFFER_LEN } else { buffer_len.min(BUFFER_LEN) }];
+    let mut bytes = 0;
+    loop {
+        let read = match response.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(FetchError::Body { url: url.to_owned(), bytes, error }),
+        };
+        if bytes + read as u64 > limit {
+            return Err(too_large());
+        }
+        hasher.update(&buffer[..read]);
+        file.write_all(&buffer[..read]).map_err(|error| unwritable(&path, error))?;
+        bytes += read as u64;
+        progress(bytes, total);
+    }
+    response.end(keeps_open);
+    let file = file.persist(&path).map_err(|error| unwritable(&path, error.error))?;
+    let content = Content::new(file).map_err(|error| unwritable(&path, error))?;
+    let digest = FileDigest::of(&hasher);
+    Ok(Download { path, content: Arc::new(content), name, bytes, digest })
+}
+
+/// The last component of the URL's path, without its query, made safe; the host's name if
+/// the path has none.
+#[must_use]
+pub fn file_name(url: &str) -> String {
+    let Ok(url) = url::Url::parse(url) else { return safe_file_name("") };
+    let last = url.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or("");
+    match percent_encoding::percent_decode_str(last).decode_utf8_lossy().as_ref() {
+        "" => safe_file_name(url.host_str().unwrap_or("")),
+        name => safe_file_name(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn names_come_from_the_path() {
+        for (url, name) in [
+            ("https://a/b/logo-its-1.png", "logo-its-1.png"),
+            ("https://a/detikcon-ranadan-desktop-1.gif?d=1", "detikcon-ranadan-desktop-1.gif"),
+            ("https://a/b%20c+d.zip", "b c+d.zip"),
+            ("https://a/x%2F..%2Fy", "x_._y"),
+            ("https://example.org/", "example.org"),
+            ("https://a/b&c=d.txt", "b&c=d.txt"),
+        ] {
+            assert_eq!(file_name(url), name, "{url}");
+        }
+    }
+
+    fn fetch_into(dir: &tempfile::TempDir, url: &str) -> Result<Download, FetchError> {
+        fetch(Turn::wait(url), url, dir.path(), u64::MAX, false, |_, _| ())
+    }
+
+    const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+    const MOVED: &[u8] = b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n";
+
+    /// Answers one request with `response` and closes.
+    fn serve(response: &'static [u8]) -> String {
+        serve_each(vec![response])
+    }
+
+    /// Answers one request after the other, each over a connection of its own.
+    fn serve_each(responses: Vec<&'static [u8]>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for response in responses {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = [0; 4096];
+                let _ = stream.read(&mut request).unwrap();
+                stream.write_all(response).unwrap();
+            }
+        });
+        format!("http://{address}/dir/file.bin?x=1")
+    }
+
+    #[test]
+    fn files_of_any_length_are_whole() {
+        for len in [0, 1, BUFFER_LEN - 1, BUFFER_LEN, BUFFER_LEN + 1] {
+            let body: Vec<u8> = (0..len).map(|at| at.to_le_bytes()[0]).collect();
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let url = format!("http://{}/file.bin", listener.local_addr().unwrap());
+            let sent = body.clone();
+            std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                let _ = stream.read(&mut [0; 4096]).unwrap();
+                write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {len}\r\n\r\n").unwrap();
+                let (first, second) = sent.split_at(len / 2);
+                stream.write_all(first).unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                stream.write_all(second).unwrap();
+            });
+            let dir = tempfile::tempdir().unwrap();
+            let download = fetch_into(&dir, &url).unwrap();
+            assert_eq!(download.bytes, len as u64);
+            assert_eq!(download.digest, FileDigest::of_bytes(&body));
+            assert_eq!(std::fs::read(&download.path).unwrap(), body);
+            assert_eq!(download.content.size().unwrap(), len as u64);
+            let mut read = vec![0; len];
+            download.content.read_exact_at(&mut read, 0).unwrap();
+            assert_eq!(read, body);
+        }
+    }
+
+    #[test]
+    fn a_redirection_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = serve_each(vec![MOVED, MOVED, OK]);
+        let download = fetch_into(&dir, &url).unwrap();
+        assert_eq!((download.name.as_str(), download.bytes), ("file.bin", 2));
+    }
+
+    #[test]
+    fn a_connection_that_led_elsewhere_is_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/a", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for response in [MOVED, OK] {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = [0; 4096];
+                let _ = stream.read(&mut request).unwrap();
+                stream.write_all(response).unwrap();
+                // The next one is not served before this one is closed.
+                assert_eq!(stream.read(&mut request).unwrap(), 0);
+            }
+        });
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(
+            fetch(Turn::wait(&url), &url, dir.path(), u64::MAX, true, |_, _| ()).unwrap().bytes,
+            2
+        );
+    }
+
+    #[test]
+    fn a_url_that_is_redirected_is_asked_for_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = serve_each(vec![
+            b"HTTP/1.1 302 Found\r\nLocation: other\r\nContent-Length: 0\r\n\r\n",
+            OK,
+        ]);
+        assert_eq!(fetch_into(&dir, &url).unwrap().bytes, 2);
+    }
+
+    #[test]
+    fn a_download_is_written_and_hashed() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+        let download = fetch(Turn::wait(&url), &url, dir.path(), u64::MAX, false, |_, total| {
+            assert_eq!(total, 5);
+        })
+        .unwrap();
+        assert_eq!(download.path, dir.path().join("file.bin"));
+        assert_eq!(download.digest, FileDigest::of_bytes(b"hello"));
+        assert_eq!(std::fs::read(download.path).unwrap(), b"hello");
+    }
+
+    #[test]
+    fn a_body_cut_short_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nhello");
+        let error = fetch_into(&dir, &url).unwrap_err();
+        assert!(matches!(error, FetchError::Body { bytes: 5, .. }), "{error}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn too_much_is_broken_off_whether_it_is_announced_or_not() {
+        let dir = tempfile::tempdir().unwrap();
+        for response in [
+            &b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"[..],
+            b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello",
+        ] {
+            let error =
+                fetch(Turn::wait("http:"), &serve(response), dir.path(), 4, false, |_, _| ())
+                    .unwrap_err();
+            assert!(matches!(error, FetchError::TooLarge { limit: 4, .. }), "{error}");
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_url_is_encoded_before_it_is_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+        let url = url.replace("file.bin", "a b \u{fc}.bin");
+        let download = fetch_into(&dir, &url).unwrap();
+        assert_eq!(download.name, "a b \u{fc}.bin");
+    }
+
+    #[test]
+    fn a_404_names_url_and_status() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = serve(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+        let error = fetch_into(&dir, &url).unwrap_err().to_string();
+        assert!(error.contains(&url) && error.contains("404"), "{error}");
+    }
+}

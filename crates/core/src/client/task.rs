@@ -1,0 +1,160 @@
+//! The one function that all four styles run: download, delay, broadcast.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::broadcast::{BroadcastConfig, BroadcastError, broadcast};
+use super::fetch::{FetchError, fetch};
+use super::turns::Turn;
+use crate::event::{EventKind, Phase, TaskVoice};
+use crate::panics::caught;
+
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What every task of a run has in common.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskConfig {
+    /// Where downloads are kept.
+    pub dir: PathBuf,
+    /// Most bytes of one download.
+    pub max_file: u64,
+    /// Simulated work between download and broadcast.
+    pub delay: Duration,
+    /// Whether the connection and the socket are kept for a moment, for the next task of the same
+    /// process.
+    pub keeps_open: bool,
+    /// How the file is broadcast.
+    pub broadcast: BroadcastConfig,
+}
+
+/// A task failed.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// In the download.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// In the broadcast.
+    #[error(transparent)]
+    Broadcast(#[from] BroadcastError),
+    /// Somewhere in our code, and said this.
+    #[error("panicked: {0}")]
+    Panicked(String),
+}
+
+/// Downloads `url`, waits the configured delay, broadcasts the file and waits for confirmation: the
+/// scripts' `download_bc_gambar` (`library.py`, line 20). Returns how long that took.
+///
+/// # Errors
+/// The download or the broadcast failed, or panicked: that costs no other task.
+pub fn download_and_broadcast(
+    url: &str,
+    config: &TaskConfig,
+    voice: &TaskVoice,
+) -> Result<Duration, TaskError> {
+    download_and_broadcast_in_turn(Turn::wait(url), url, config, voice)
+}
+
+/// As [`download_and_broadcast`], for which its turn was waited before.
+///
+/// # Errors
+/// As [`download_and_broadcast`].
+pub fn download_and_broadcast_in_turn(
+    turn: Turn,
+    url: &str,
+    config: &TaskConfig,
+    voice: &TaskVoice,
+) -> Result<Duration, TaskError> {
+    caught(|| perform(turn, url, config, voice))
+        .unwrap_or_else(|said| Err(TaskError::Panicked(said)))
+}
+
+fn perform(
+    turn: Turn,
+    url: &str,
+    config: &TaskConfig,
+    voice: &TaskVoice,
+) -> Result<Duration, TaskError> {
+    let started = Instant::now();
+    voice.event(EventKind::DownloadStarted);
+    let mut last_progress = started;
+    let progress = |bytes, total| {
+        let now = Instant::now();
+        if now >= last_progress + PROGRESS_INTERVAL {
+            last_progress = now;
+            voice.progress(Phase::Downloading, bytes, total);
+        }
+    };
+    let file = fetch(turn, url, &config.dir, config.max_file, config.keeps_open, progress)?;
+    voice.event(EventKind::DownloadFinished { bytes: file.bytes });
+
+    simulate_work(config.delay, voice);
+    voice.event(EventKind::DelayFinished);
+
+    broadcast(&file, &config.broadcast, config.keeps_open, voice)?;
+    let took = started.elapsed();
+    voice.event(EventKind::TaskFinished { seconds: took.as_secs_f64() });
+    Ok(took)
+}
+
+fn simulate_work(delay: Duration, voice: &TaskVoice) {
+    let started = Instant::now();
+    while let Some(rest) = delay.checked_sub(started.elapsed()).filter(|rest| !rest.is_zero()) {
+        // Milliseconds of a delay fit 64 bits.
+        let done = started.elapsed().as_millis() as u64;
+        voice.progress(Phase::Waiting, done, delay.as_millis() as u64);
+        std::thread::sleep(rest.min(PROGRESS_INTERVAL));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use siar_proto::SlowReceivers;
+
+    use super::*;
+    use crate::client::broadcast::Wire;
+    use crate::event::{Event, Observer, Progress, Style};
+    use crate::io::net::Destinations;
+
+    struct Panicking;
+
+    impl Observer for Panicking {
+        fn is_recording(&self) -> bool {
+            true
+        }
+
+        fn event(&self, _: Event) {
+            panic!("at {}", "once");
+        }
+
+        fn progress(&self, _: Progress) {}
+    }
+
+    #[test]
+    fn a_panic_is_the_task_s_error_and_says_what_it_said() {
+        let destinations = Destinations { addresses: Vec::new(), port: 5005, interface: None };
+        let config = TaskConfig {
+            dir: PathBuf::from("."),
+            max_file: u64::MAX,
+            delay: Duration::ZERO,
+            keeps_open: false,
+            broadcast: BroadcastConfig {
+                destinations,
+                wire: Wire::Reliable,
+                servers: None,
+                join_wait: Duration::ZERO,
+                rate: None,
+                segmentation: true,
+                repair_memory: 0,
+                slow: SlowReceivers::Wait,
+                key_file: None,
+            },
+        };
+        let voice = TaskVoice::new(Style::Mt, "a file", Arc::new(Panicking));
+        let error = download_and_broadcast("file:///missing", &config, &voice).unwrap_err();
+        assert_eq!(error.to_string(), "panicked: at once");
+    }
+}

@@ -1,0 +1,223 @@
+//! The URL list: what is downloaded, under which keys, in which order.
+
+use std::path::{Path, PathBuf};
+
+use url::Url;
+
+/// One task: a key and the URL to download.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Task {
+    /// Its key in the list.
+    pub name: String,
+    /// HTTP or HTTPS; from a command line also `file:`, for what is already here.
+    pub url: String,
+}
+
+/// The scripts' list (`library.py`, lines 10 to 17).
+const BUILT_IN: [(&str, &str); 4] = [
+    ("its", "https://www.its.ac.id/wp-content/uploads/2017/10/logo-its-1.png"),
+    (
+        "detik",
+        "https://akcdn.detik.net.id/community/media/visual/2021/04/22/detikcon-ranadan-desktop-1.gif?d=1",
+    ),
+    (
+        "file2",
+        "https://file-examples-com.github.io/uploads/2018/04/file_example_MOV_1280_1_400x8.mov",
+    ),
+    ("file3", "https://file-examples-com.github.io/uploads/2017/02/zip_200.zip"),
+];
+
+/// A URL list cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum UrlListError {
+    /// The file cannot be read.
+    #[error("URL list {path}: {error}")]
+    Read {
+        /// The list.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// It is not a table of strings.
+    #[error("URL list {path}: expected lines like name = \"https://…\": {error}")]
+    Parse {
+        /// The list.
+        path: PathBuf,
+        /// Why.
+        error: Box<toml::de::Error>,
+    },
+    /// An entry's name can be neither a line's beginning nor a thread's name.
+    #[error("{name:?} holds a control character: it cannot be a task's name")]
+    Name {
+        /// The entry's key.
+        name: String,
+    },
+    /// An entry is not a URL that can be downloaded.
+    #[error("{name}: {url:?} is not an http:// or https:// URL")]
+    NotAUrl {
+        /// The entry's key.
+        name: String,
+        /// Its value.
+        url: String,
+    },
+    /// An argument of the command line is neither a URL nor a path.
+    #[error("{argument:?} is neither an http://, https:// or file:// URL nor a file that is here")]
+    NoSuchFile {
+        /// The argument.
+        argument: String,
+    },
+    /// There is nothing to do.
+    #[error("URL list {path} is empty")]
+    Empty {
+        /// The list.
+        path: PathBuf,
+    },
+}
+
+/// The scripts' four files.
+#[must_use]
+pub fn built_in() -> Vec<Task> {
+    BUILT_IN.map(|(name, url)| Task { name: name.to_owned(), url: url.to_owned() }).into()
+}
+
+/// Reads a TOML table `name = "url"`, in its order.
+///
+/// # Errors
+/// The file cannot be read, is no such table, is empty, or holds something else than URLs.
+pub fn read(path: &Path) -> Result<Vec<Task>, UrlListError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| UrlListError::Read { path: path.to_owned(), error })?;
+    parse(path, &text)
+}
+
+/// Takes the text of the list at `path`.
+///
+/// # Errors
+/// As [`read`], but for the reading.
+pub fn parse(path: &Path, text: &str) -> Result<Vec<Task>, UrlListError> {
+    let table: toml::Table = toml::from_str(text)
+        .map_err(|error| UrlListError::Parse { path: path.to_owned(), error: Box::new(error) })?;
+    if table.is_empty() {
+        return Err(UrlListError::Empty { path: path.to_owned() });
+    }
+    table
+        .into_iter()
+        .map(|(name, value)| match value {
+            toml::Value::String(url) => check(name, url),
+            other => Err(UrlListError::NotAUrl { name, url: other.to_string() }),
+        })
+        .collect()
+}
+
+/// The URLs and files of a command line, with the keys `url1`, `url2`, …. A file that is here
+/// can be named only here: a list may come from elsewhere, and is not to give secrets away.
+///
+/// # Errors
+/// One of them is neither.
+pub fn from_arguments(arguments: &[String]) -> Result<Vec<Task>, UrlListError> {
+    (1..)
+        .zip(arguments)
+        .map(|(number, argument)| {
+            let is_url = is_http_url(argument) || local_path(argument).is_some();
+            let url = if is_url { Some(argument.clone()) } else { file_url(argument) };
+            let no_such_file = || UrlListError::NoSuchFile { argument: argument.clone() };
+            Ok(Task { name: format!("url{number}"), url: url.ok_or_else(no_such_file)? })
+        })
+        .collect()
+}
+
+fn check(name: String, url: String) -> Result<Task, UrlListError> {
+    if name.chars().any(char::is_control) {
+        Err(UrlListError::Name { name })
+    } else if is_http_url(&url) {
+        Ok(Task { name, url })
+    } else {
+        Err(UrlListError::NotAUrl { name, url })
+    }
+}
+
+fn is_http_url(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+}
+
+/// The URL of the file at `path`, if there is one.
+fn file_url(path: &str) -> Option<String> {
+    let path = std::path::absolute(path).ok().filter(|path| path.is_file())?;
+    Url::from_file_path(path).ok().map(String::from)
+}
+
+const FILE: &str = "file:";
+
+/// Where the file of a `file:` URL stands on this machine.
+#[must_use]
+pub fn local_path(url: &str) -> Option<PathBuf> {
+    // Asked for each URL: others are not parsed for it.
+    let scheme = url.trim_start().get(..FILE.len())?;
+    let url = scheme.eq_ignore_ascii_case(FILE).then(|| Url::parse(url).ok())??;
+    url.to_file_path().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_seeds_keys_in_the_seeds_order() {
+        let names: Vec<_> = built_in().into_iter().map(|task| task.name).collect();
+        assert_eq!(names, ["its", "detik", "file2", "file3"]);
+    }
+
+    #[test]
+    fn a_table_keeps_its_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("urls.toml");
+        std::fs::write(&path, "zeta = \"http://a/1\"\nalpha = \"http://a/2\"\n").unwrap();
+        let names: Vec<_> = read(&path).unwrap().into_iter().map(|task| task.name).collect();
+        assert_eq!(names, ["zeta", "alpha"]);
+        std::fs::write(&path, "a = 3\n").unwrap();
+        assert!(matches!(read(&path), Err(UrlListError::NotAUrl { .. })));
+        std::fs::write(&path, "").unwrap();
+        assert!(matches!(read(&path), Err(UrlListError::Empty { .. })));
+    }
+
+    #[test]
+    fn only_http_and_files_are_taken() {
+        assert!(from_arguments(&["ftp://a/b".to_owned()]).is_err());
+        assert!(from_arguments(&["nonsense".to_owned()]).is_err());
+        assert!(from_arguments(&["file://elsewhere/a".to_owned()]).is_err());
+        assert_eq!(from_arguments(&["http://a/b".to_owned()]).unwrap()[0].name, "url1");
+    }
+
+    #[test]
+    fn a_file_here_is_named_by_its_path_or_its_url() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("50 % done?.img");
+        let argument = path.to_str().unwrap().to_owned();
+        let error = from_arguments(std::slice::from_ref(&argument)).unwrap_err();
+        assert!(error.to_string().contains("done?.img"), "{error}");
+        std::fs::write(&path, "").unwrap();
+        let tasks = from_arguments(std::slice::from_ref(&argument)).unwrap();
+        assert_eq!(local_path(&tasks[0].url), Some(path));
+        assert_eq!(from_arguments(&[tasks[0].url.clone()]).unwrap(), tasks);
+        assert_eq!(local_path("http://a/b"), None);
+        let folder = dir.path().to_str().unwrap().to_owned();
+        assert!(from_arguments(&[folder]).is_err());
+    }
+
+    #[test]
+    fn a_name_that_no_line_or_thread_can_bear_is_refused() {
+        for name in [r"a\u0000b", r"a\nb", r"\u001b[2J"] {
+            let list = format!("\"{name}\" = \"https://a/b\"");
+            let error = parse(Path::new("list"), &list).unwrap_err();
+            assert!(matches!(error, UrlListError::Name { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_list_gives_nothing_away_that_is_here() {
+        for list in ["a = \"file:///etc/passwd\"", "a = \"/etc/passwd\""] {
+            let result = parse(Path::new("list"), list);
+            assert!(matches!(result, Err(UrlListError::NotAUrl { .. })), "{list}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! A worker process from inside: it does jobs and tells its parent what happens.
+
+use std::io::{self, BufRead, Write};
+use std::sync::{Arc, Mutex};
+
+use nix::sys::signal::Signal;
+use nix::unistd::getppid;
+
+use super::{Message, PARENT_VARIABLE, read_job};
+use crate::client::task::download_and_broadcast;
+use crate::event::{Event, EventKind, Observer, Progress, TaskVoice};
+use crate::io::net::close_idle_sockets;
+use crate::lock::lock;
+
+/// In a process that was started by [`WorkerProcess::spawn`](super::WorkerProcess::spawn): does jobs until there are no
+/// more, and exits. Elsewhere: returns at once. To be called first in `main`.
+pub fn serve_if_worker() {
+    let Some(parent) = std::env::var(PARENT_VARIABLE).ok() else { return };
+    // Should the parent be gone already, this ends here.
+    let tied = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).is_ok();
+    if !tied || parent != getppid().to_string() {
+        std::process::exit(1);
+    }
+    // This process has no logger yet.
+    let _ = log::set_logger(&LogToParent);
+    std::process::exit(match serve(&mut io::stdin().lock()) {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("worker: {error}");
+            1
+        }
+    });
+}
+
+fn serve(jobs: &mut impl BufRead) -> io::Result<()> {
+    while let Some(job) = read_job(jobs)? {
+        log::set_max_level(job.log_level);
+        let parent = Arc::new(ToParent { is_recorded: job.is_recorded });
+        let voice = TaskVoice::new(job.style, &job.task.name, Arc::clone(&parent) as _);
+        ToParent::send(&match download_and_broadcast(&job.task.url, &job.config, &voice) {
+            Ok(took) => Message::Finished(took),
+            Err(error) => Message::Failed(error.to_string()),
+        });
+    }
+    close_idle_sockets();
+    Ok(())
+}
+
+/// Tells the parent, in as few writes as keep it up to date: what only adds to a phase goes
+/// out with the next message that does not, at the latest with the next progress.
+struct ToParent {
+    is_recorded: bool,
+}
+
+/// Messages of more bytes than a pipe takes at once do not wait for others.
+const MAX_UNSENT: usize = 4096;
+/// What waits for the next message that does not.
+static UNSENT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+impl ToParent {
+    fn send(message: &Message) {
+        let mut unsent = lock(&UNSENT);
+        let is_complete = serde_json::to_writer(&mut *unsent, message).is_ok();
+        unsent.push(b'\n');
+        if is_complete && can_wait(message) && unsent.len() < MAX_UNSENT {
+            return;
+        }
+        let sent = is_complete && io::stdout().lock().write_all(&unsent).is_ok();
+        if !sent {
+            // Nobody listens any more.
+            std::process::exit(1);
+        }
+        unsent.clear();
+    }
+}
+
+/// Log records go to the parent, which prints them if its own logger would.
+struct LogToParent;
+
+impl log::Log for LogToParent {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        ToParent::send(&Message::Log {
+            level: record.level(),
+            target: record.target().to_owned(),
+            text: record.args().to_string(),
+        });
+    }
+
+    fn flush(&self) {}
+}
+
+fn can_wait(message: &Message) -> bool {
+    let Message::Event(event) = message else { return false };
+    !matches!(
+        event.kind,
+        EventKind::DownloadStarted
+            | EventKind::BroadcastStarted { .. }
+            | EventKind::FinishesLater { .. }
+    )
+}
+
+impl Observer for ToParent {
+    fn is_recording(&self) -> bool {
+        self.is_recorded
+    }
+
+    fn event(&self, event: Event) {
+        Self::send(&Message::Event(event));
+    }
+
+    fn progress(&self, progress: Progress) {
+        Self::send(&Message::Progress(progress));
+    }
+}

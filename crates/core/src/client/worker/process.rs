@@ -1,0 +1,202 @@
+//! A worker process as its parent holds it.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use super::{Followed, Job, PARENT_VARIABLE, follow};
+use crate::event::Observer;
+use crate::lock::lock;
+
+/// How much of a lost worker's standard error its error tells.
+const STDERR_TAIL: u64 = 400;
+
+/// A job that a worker process did not finish.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The process cannot be started.
+    #[error("cannot start a worker process: {0}")]
+    Spawn(io::Error),
+    /// The task itself failed; the worker is well.
+    #[error("{0}")]
+    Task(String),
+    /// The process ended in the middle of the job, or before it began.
+    #[error("worker lost: process {pid} {}{}", describe(.status), tail(.stderr))]
+    Lost {
+        /// Whether it had told anything of the job.
+        has_begun: bool,
+        /// Its process id.
+        pid: u32,
+        /// How it ended, if that is known.
+        status: Option<ExitStatus>,
+        /// The end of its standard error.
+        stderr: String,
+    },
+    /// It wrote something that is no message.
+    #[error("worker process {pid} sent no valid message: {error}")]
+    Protocol {
+        /// Its process id.
+        pid: u32,
+        /// What is wrong.
+        error: io::Error,
+    },
+}
+
+fn describe(status: &Option<ExitStatus>) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    let Some(status) = status else { return "ended".to_owned() };
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => match Signal::try_from(signal) {
+            Ok(name) => format!("was killed by {name}"),
+            Err(_) => format!("was killed by signal {signal}"),
+        },
+        (None, Some(code)) => format!("exited with status {code}"),
+        (None, None) => "ended".to_owned(),
+    }
+}
+
+fn tail(stderr: &str) -> String {
+    let last = stderr.trim().lines().last().unwrap_or_default();
+    if last.is_empty() { String::new() } else { format!(" ({last})") }
+}
+
+/// Kills the process that is doing a job, from another thread.
+#[derive(Debug, Clone)]
+pub struct Killer(Arc<Mutex<Option<Pid>>>);
+
+impl Killer {
+    /// Sends SIGKILL, unless the process has been waited for already.
+    pub fn kill(&self) {
+        if let Some(pid) = *lock(&self.0) {
+            // It may have ended by itself a moment ago.
+            let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+        }
+    }
+}
+
+/// A worker process as its parent holds it. When dropped it is waited for,
+/// and killed if it is in the middle of a job.
+#[derive(Debug)]
+pub struct WorkerProcess {
+    child: Child,
+    /// `None` once closed: the worker then ends after its job.
+    jobs: Option<ChildStdin>,
+    messages: BufReader<ChildStdout>,
+    stderr: File,
+    killer: Killer,
+    busy: bool,
+}
+
+impl WorkerProcess {
+    /// Starts this program again as a worker. The thread that calls this must outlive the
+    /// worker: it dies with that thread, and so with its parent.
+    ///
+    /// # Errors
+    /// The system has no room for another process, or for its pipes.
+    pub fn spawn() -> Result<Self, WorkerError> {
+        let this_program = std::env::current_exe().map_err(WorkerError::Spawn)?;
+        Self::spawn_command(Command::new(this_program))
+    }
+
+    /// As [`Self::spawn`], by `command`, which speaks the same lines.
+    ///
+    /// # Errors
+    /// As [`Self::spawn`].
+    pub fn spawn_command(mut command: Command) -> Result<Self, WorkerError> {
+        let mut start = || -> io::Result<Self> {
+            let stderr = File::from(memfd_create("stderr", MFdFlags::MFD_CLOEXEC)?);
+            let mut child = command
+                .env(PARENT_VARIABLE, std::process::id().to_string())
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(stderr.try_clone()?)
+                .spawn()?;
+            let jobs = child.stdin.take();
+            let messages = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+            let pid = Pid::from_raw(child.id().cast_signed());
+            let killer = Killer(Arc::new(Mutex::new(Some(pid))));
+            Ok(Self {
+                child,
+                jobs,
+                messages: BufReader::new(messages),
+                stderr,
+                killer,
+                busy: false,
+            })
+        };
+        start().map_err(WorkerError::Spawn)
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What kills it from another thread.
+    #[must_use]
+    pub fn killer(&self) -> Killer {
+        self.killer.clone()
+    }
+
+    /// Hands over a job and waits for its result; what happens meanwhile goes to `observer`.
+    ///
+    /// # Errors
+    /// The task failed, or the worker ended.
+    pub fn run(&mut self, job: &Job, observer: &dyn Observer) -> Result<Duration, WorkerError> {
+        let mut line = serde_json::to_vec(job)
+            .map_err(|error| WorkerError::Protocol { pid: self.pid(), error: error.into() })?;
+        line.push(b'\n');
+        self.busy = true;
+        // A dead worker's pipe is noticed below, with the reason of its death.
+        let _ = self.jobs.as_ref().map(|mut jobs| jobs.write_all(&line));
+        let pid = self.pid();
+        let followed = follow(&mut self.messages, observer)
+            .map_err(|error| WorkerError::Protocol { pid, error })?;
+        match followed {
+            Followed::Result(result) => {
+                self.busy = false;
+                result.map_err(WorkerError::Task)
+            }
+            Followed::Lost { has_begun } => Err(self.lost(has_begun)),
+        }
+    }
+
+    fn lost(&mut self, has_begun: bool) -> WorkerError {
+        let pid = self.pid();
+        let status = self.reap().ok();
+        let mut stderr = Vec::new();
+        let end = self.stderr.seek(SeekFrom::End(0)).unwrap_or(0);
+        let start = SeekFrom::Start(end.saturating_sub(STDERR_TAIL));
+        // Without it the error just says less.
+        let _ = self.stderr.seek(start).and_then(|_| self.stderr.read_to_end(&mut stderr));
+        let stderr = String::from_utf8_lossy(&stderr).into_owned();
+        WorkerError::Lost { has_begun, pid, status, stderr }
+    }
+
+    /// Lets it end after its last job and waits for that.
+    fn reap(&mut self) -> io::Result<ExitStatus> {
+        drop(self.jobs.take());
+        // From here on its process id may be given to another process.
+        *lock(&self.killer.0) = None;
+        self.child.wait()
+    }
+}
+
+impl Drop for WorkerProcess {
+    fn drop(&mut self) {
+        if self.busy {
+            self.killer.kill();
+        }
+        if lock(&self.killer.0).is_some() {
+            // An idle worker ends at the end of its input. How, is of no more interest.
+            let _ = self.reap();
+        }
+    }
+}

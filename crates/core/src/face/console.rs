@@ -1,0 +1,115 @@
+//! Whom everything is told that happens in a process: it notes that a task advances, and hands
+//! events to the threads that write and show them.
+
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::bars::Bars;
+use super::event_file::{EventFile, EventFileError};
+use super::logger;
+use super::options::{ColorChoice, ConsoleOptions};
+use super::printer::{Printer, PrinterOptions};
+use super::screen::{Message, Screen};
+use crate::client::activity::Activity;
+use crate::event::{Event, EventKind, Observer, Progress};
+
+/// A console cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConsoleError {
+    /// The event file cannot be made.
+    #[error(transparent)]
+    EventFile(#[from] EventFileError),
+    /// The thread that prints cannot be started.
+    #[error("cannot start the thread that prints: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// Tells the threads that write the event file and that print.
+pub(crate) struct Console {
+    activity: Arc<Activity>,
+    event_file: Option<EventFile>,
+    screen: Screen,
+}
+
+impl Console {
+    /// `dumps`: the server's `--dump`.
+    pub(crate) fn new(options: &ConsoleOptions, dumps: bool) -> Result<Self, ConsoleError> {
+        let is_terminal = io::stderr().is_terminal();
+        let has_color = match options.color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => {
+                is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            }
+        };
+        let bars = Bars::new(is_terminal && !options.no_progress && !options.quiet);
+        let is_stdout_taken = options.events.as_deref().is_some_and(|path| path.as_os_str() == "-");
+        let printer_options =
+            PrinterOptions { is_stdout_taken, is_quiet: options.quiet, has_color, dumps };
+        let event_file = options.events.as_deref().map(EventFile::create).transpose()?;
+        let screen =
+            Screen::start(Printer::new(bars, printer_options)).map_err(ConsoleError::Thread)?;
+        logger::init(options, screen.log_writer());
+        Ok(Self { activity: Arc::default(), event_file, screen })
+    }
+
+    /// How long each task has not advanced.
+    pub(crate) fn activity(&self) -> Arc<Activity> {
+        Arc::clone(&self.activity)
+    }
+
+    /// One of the scripts' lines.
+    pub(crate) fn line(&self, text: String) {
+        self.screen.show(Message::Line(text));
+    }
+
+    /// Something on standard error that is no failure.
+    pub(crate) fn note(&self, text: String) {
+        self.screen.show(Message::Note(text));
+    }
+
+    /// What went wrong.
+    pub(crate) fn complain(&self, text: String) {
+        self.screen.show(Message::Complaint(text));
+    }
+
+    /// Waits until all is written and shown, and says how the process ends. With `patience`, what
+    /// nobody reads is given up when nothing could be printed for so long.
+    pub(crate) fn finish(&self, is_success: bool, patience: Option<Duration>) -> ExitCode {
+        let written = self.event_file.as_ref().map_or(Ok(()), EventFile::finish);
+        let written = written.map_err(|error| error.to_string());
+        let shown = self.screen.finish(patience);
+        let mut is_success = is_success;
+        for error in [written.err(), shown.err()].into_iter().flatten() {
+            is_success = false;
+            eprintln!("error: {error}");
+        }
+        if is_success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+impl Observer for Console {
+    fn is_recording(&self) -> bool {
+        self.event_file.is_some()
+    }
+
+    fn event(&self, event: Event) {
+        if let Some(task) = &event.task {
+            self.activity.note(task, matches!(event.kind, EventKind::DownloadStarted));
+        }
+        let event = Arc::new(event);
+        if let Some(file) = &self.event_file {
+            file.write(&event);
+        }
+        if !event.kind.is_only_recorded() {
+            self.screen.show(Message::Event(event));
+        }
+    }
+
+    fn progress(&self, progress: Progress) {
+        self.activity.note(&progress.task, false);
+        self.screen.show(Message::Progress(progress));
+    }
+}

@@ -1,0 +1,351 @@
+//! The command line of the four clients and of the server. Nothing below knows clap.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, ValueEnum};
+use clap_complete::Shell;
+use siar_proto::SlowReceivers;
+
+use crate::client::broadcast::{BroadcastConfig, Wire};
+use crate::client::task::TaskConfig;
+use crate::client::urls::{self, Task, UrlListError};
+use crate::event::Style;
+use crate::io::net::{Destinations, Interface, RECEIVE_BUFFER};
+use crate::io::seal::Key;
+use crate::server::{FileNames, ReceiveConfig};
+
+/// With `--servers`, a server may be started this much later than the client.
+const SERVERS_WAIT: Duration = Duration::from_secs(10);
+
+/// Bytes that all tasks together may keep of their files to make repair symbols from.
+const REPAIR_MEMORY: usize = 12 << 20;
+
+/// Download files over HTTP(S), or take files that are here, and broadcast each of them over UDP to every server.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Exit codes: 0 every file confirmed by every server that joined, \
+    1 something was not, 2 usage.\nEach option can also be set as SIAR_<OPTION> in the environment."
+)]
+pub struct ClientOptions {
+    /// What to download, or a file here: its path or file:// URL; default: the built-in list (its, detik, file2, file3)
+    #[arg(value_name = "URL|FILE", conflicts_with = "urls")]
+    pub url: Vec<String>,
+    /// TOML table `name = "url"`, in order
+    #[arg(long, value_name = "FILE", env = "SIAR_URLS")]
+    pub urls: Option<PathBuf>,
+    /// Limited or directed broadcast address, multicast group or unicast address; repeatable
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "255.255.255.255",
+        env = "SIAR_TARGET",
+        value_delimiter = ','
+    )]
+    pub target: Vec<IpAddr>,
+    /// UDP port of the servers
+    #[arg(long, default_value_t = 5005, value_parser = clap::value_parser!(u16).range(1..), env = "SIAR_PORT")]
+    pub port: u16,
+    /// Interface (name or address) by which broadcast and multicast leave
+    #[arg(long, value_name = "NAME|IP", env = "SIAR_INTERFACE")]
+    pub interface: Option<Interface>,
+    /// Simulated work between download and broadcast
+    #[arg(long, value_name = "DUR", default_value = "2s", value_parser = duration, env = "SIAR_DELAY")]
+    pub delay: Duration,
+    /// Where downloads are kept
+    #[arg(long, default_value = ".", env = "SIAR_DIR")]
+    pub dir: PathBuf,
+    /// Break off larger downloads, refuse larger files, e.g. 1GiB
+    #[arg(long, value_name = "SIZE", value_parser = size, env = "SIAR_MAX_FILE")]
+    pub max_file: Option<u64>,
+    /// Async styles: most workers at once [default: 20 in mp-async, 4 in mt-async]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), env = "SIAR_WORKERS")]
+    pub workers: Option<u16>,
+    /// Async styles: a result is given up when its task has not advanced for this long
+    #[arg(long, value_name = "DUR", default_value = "10s", value_parser = duration, env = "SIAR_TIMEOUT")]
+    pub timeout: Duration,
+    /// Wait for N servers to join (at least 10 s) and confirm; fewer is an error
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), env = "SIAR_SERVERS")]
+    pub servers: Option<u16>,
+    /// Without --servers: the longest wait for the first server to join
+    #[arg(long, value_name = "DUR", default_value = "300ms", value_parser = duration, env = "SIAR_JOIN_WAIT")]
+    pub join_wait: Duration,
+    /// Seal frames with this key, which the servers must have too: cargo lab keygen FILE
+    #[arg(long, value_name = "FILE", env = "SIAR_KEY_FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Wire format; raw is one datagram as the Python scripts send it, without confirmation
+    #[arg(long, value_enum, default_value_t = WireChoice::Reliable, env = "SIAR_WIRE")]
+    pub wire: WireChoice,
+    /// Upper bound on the sending rate, e.g. 100mbit [default: found by feedback]
+    #[arg(long, value_parser = rate, env = "SIAR_RATE")]
+    pub rate: Option<u64>,
+    /// A server much slower than the others sets the pace, or gets the rest when they are done
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = SlowChoice::Wait, env = "SIAR_SLOW")]
+    pub slow: SlowChoice,
+    /// Send datagrams one by one, without UDP segmentation offload [default: where it is refused]
+    #[arg(long, env = "SIAR_NO_SEGMENTATION")]
+    pub no_segmentation: bool,
+    /// What is shown
+    #[command(flatten)]
+    pub console: ConsoleOptions,
+}
+
+/// Options on what is shown, the same at client and server.
+#[derive(Debug, Clone, Args)]
+pub struct ConsoleOptions {
+    /// Write every event as one JSON line (`-`: to stdout, instead of the usual lines)
+    #[arg(long, value_name = "FILE", env = "SIAR_EVENTS")]
+    pub events: Option<PathBuf>,
+    /// Say only what went wrong
+    #[arg(short, long, env = "SIAR_QUIET")]
+    pub quiet: bool,
+    /// Say more; twice for debugging
+    #[arg(short, long, action = clap::ArgAction::Count, conflicts_with = "quiet", env = "SIAR_VERBOSE")]
+    pub verbose: u8,
+    /// No progress bars
+    #[arg(long, env = "SIAR_NO_PROGRESS")]
+    pub no_progress: bool,
+    /// Colour in messages
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = ColorChoice::Auto, env = "SIAR_COLOR")]
+    pub color: ColorChoice,
+    /// Print a completion script and exit
+    #[arg(long, value_name = "SHELL", value_enum)]
+    pub completions: Option<Shell>,
+}
+
+/// `--color`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ColorChoice {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// `--slow`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SlowChoice {
+    /// It sets the pace of all.
+    Wait,
+    /// It is dropped to finish later.
+    Drop,
+}
+
+/// `--wire`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WireChoice {
+    /// Frames with repair and confirmation.
+    Reliable,
+    /// The Python scripts' format.
+    Raw,
+}
+
+/// `--names`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum NamesChoice {
+    /// The sender's name, made safe.
+    Original,
+    /// `img1.png`, `img2.gif`, …
+    Img,
+}
+
+/// Receive files that are broadcast over UDP.
+#[derive(Debug, Parser)]
+#[command(version, after_help = "Each option can also be set as SIAR_<OPTION> in the environment.")]
+pub struct ServerOptions {
+    /// Where to listen
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:5005", env = "SIAR_BIND")]
+    pub bind: SocketAddr,
+    /// Multicast group to join; repeatable
+    #[arg(long, value_name = "ADDR", env = "SIAR_GROUP", value_delimiter = ',')]
+    pub group: Vec<IpAddr>,
+    /// Interface (name or address) to receive by
+    #[arg(long, value_name = "NAME|IP", env = "SIAR_INTERFACE")]
+    pub interface: Option<Interface>,
+    /// Where received files go
+    #[arg(long, default_value = ".", env = "SIAR_DIR")]
+    pub dir: PathBuf,
+    /// original: the sender's name, made safe; img: img1.png, img2.gif, … as the Python scripts number them
+    #[arg(long, value_enum, default_value_t = NamesChoice::Original, env = "SIAR_NAMES")]
+    pub names: NamesChoice,
+    /// Refuse larger files, e.g. 1GiB
+    #[arg(long, value_name = "SIZE", value_parser = size, env = "SIAR_MAX_FILE")]
+    pub max_file: Option<u64>,
+    /// Refuse files that would take this run beyond SIZE in all
+    #[arg(long, value_name = "SIZE", value_parser = size, env = "SIAR_QUOTA")]
+    pub quota: Option<u64>,
+    /// Take only what is sealed with this key: cargo lab keygen FILE
+    #[arg(long, value_name = "FILE", env = "SIAR_KEY_FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Receive buffer to ask the system for [default: 16MiB]
+    #[arg(long, value_name = "SIZE", value_parser = buffer_size, env = "SIAR_RECV_BUFFER")]
+    pub recv_buffer: Option<usize>,
+    /// Stop with 0 after N files
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), env = "SIAR_EXIT_AFTER")]
+    pub exit_after: Option<u64>,
+    /// Print the received bytes as the Python scripts do (Python bytes notation)
+    #[arg(long, env = "SIAR_DUMP")]
+    pub dump: bool,
+    /// What is shown
+    #[command(flatten)]
+    pub console: ConsoleOptions,
+}
+
+impl ClientOptions {
+    /// The tasks, in order.
+    ///
+    /// # Errors
+    /// The list cannot be used.
+    pub fn tasks(&self) -> Result<Vec<Task>, UrlListError> {
+        match &self.urls {
+            Some(path) => urls::read(path),
+            None if self.url.is_empty() => Ok(urls::built_in()),
+            None => urls::from_arguments(&self.url),
+        }
+    }
+
+    /// How many workers `style` has at most.
+    #[must_use]
+    pub fn worker_count(&self, style: Style) -> usize {
+        let default = if style == Style::MpAsync { 20 } else { 4 };
+        self.workers.map_or(default, usize::from)
+    }
+
+    /// What is wrong with the key, or with its use.
+    #[must_use]
+    pub fn key_fault(&self) -> Option<String> {
+        let path = self.key_file.as_deref()?;
+        if self.wire == WireChoice::Raw {
+            return Some("--wire raw sends nothing sealed: leave out --key-file".to_owned());
+        }
+        Key::load(path).err().map(|error| error.to_string())
+    }
+
+    /// What all tasks have in common; `concurrent` of them share the rate. With `keeps_open`,
+    /// connections and sockets are kept for the next task of the process.
+    #[must_use]
+    pub fn task_config(&self, concurrent: usize, keeps_open: bool) -> TaskConfig {
+        let join_wait = match self.servers {
+            Some(_) => self.join_wait.max(SERVERS_WAIT),
+            None => self.join_wait,
+        };
+        // Each datagram goes to every target.
+        let copies = concurrent * self.target.len();
+        TaskConfig {
+            dir: self.dir.clone(),
+            max_file: self.max_file.unwrap_or(u64::MAX),
+            delay: self.delay,
+            keeps_open,
+            broadcast: BroadcastConfig {
+                destinations: Destinations {
+                    addresses: self.target.clone(),
+                    port: self.port,
+                    interface: self.interface.clone(),
+                },
+                wire: match self.wire {
+                    WireChoice::Reliable => Wire::Reliable,
+                    WireChoice::Raw => Wire::Raw,
+                },
+                servers: self.servers.map(usize::from),
+                join_wait,
+                rate: self.rate.map(|rate| (rate / copies.max(1) as u64).max(1)),
+                segmentation: !self.no_segmentation,
+                slow: match self.slow {
+                    SlowChoice::Wait => SlowReceivers::Wait,
+                    SlowChoice::Drop => SlowReceivers::Drop,
+                },
+                repair_memory: REPAIR_MEMORY / concurrent.max(1),
+                key_file: self.key_file.clone(),
+            },
+        }
+    }
+}
+
+impl ServerOptions {
+    /// The same, without what is shown.
+    #[must_use]
+    pub fn receive_config(&self) -> ReceiveConfig {
+        ReceiveConfig {
+            bind: self.bind,
+            groups: self.group.clone(),
+            interface: self.interface.clone(),
+            dir: self.dir.clone(),
+            names: match self.names {
+                NamesChoice::Original => FileNames::Original,
+                NamesChoice::Img => FileNames::Numbered,
+            },
+            max_file: self.max_file.unwrap_or(u64::MAX),
+            quota: self.quota.unwrap_or(u64::MAX),
+            recv_buffer: self.recv_buffer.unwrap_or(RECEIVE_BUFFER),
+            exit_after: self.exit_after,
+            key_file: self.key_file.clone(),
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = jiff::SignedDuration::from_str(text)
+        .map_err(|_| "expected a duration such as 2s or 300ms".to_owned())?;
+    duration.try_into().map_err(|_| "a duration cannot be negative".to_owned())
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    bytesize::ByteSize::from_str(text)
+        .map(|size| size.as_u64())
+        .map_err(|_| "expected a size such as 64MiB".to_owned())
+}
+
+/// The kernel counts in 32 bits, and doubles.
+fn buffer_size(text: &str) -> Result<usize, String> {
+    let bytes = usize::try_from(size(text)?).ok().filter(|bytes| *bytes <= 1 << 30);
+    bytes.ok_or_else(|| "at most 1GiB".to_owned())
+}
+
+/// Bits per second in the manner of `tc`; the result is in bytes per second.
+fn rate(text: &str) -> Result<u64, String> {
+    let error = || "expected a rate such as 100mbit".to_owned();
+    let lower = text.to_ascii_lowercase();
+    let number = lower.strip_suffix("bit").ok_or_else(error)?;
+    let (number, factor) = match number.as_bytes().last() {
+        Some(b'k') => (&number[..number.len() - 1], 1e3),
+        Some(b'm') => (&number[..number.len() - 1], 1e6),
+        Some(b'g') => (&number[..number.len() - 1], 1e9),
+        _ => (number, 1.0),
+    };
+    let bits = number.trim().parse::<f64>().map_err(|_| error())? * factor;
+    if bits.is_finite() && bits >= 8.0 { Ok((bits / 8.0) as u64) } else { Err(error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_parsers_are_sound() {
+        ClientOptions::command().debug_assert();
+        ServerOptions::command().debug_assert();
+    }
+
+    #[test]
+    fn values_with_units() {
+        assert_eq!(duration("300ms"), Ok(Duration::from_millis(300)));
+        assert_eq!(duration("2s"), Ok(Duration::from_secs(2)));
+        assert!(duration("-2s").is_err() && duration("2").is_err());
+        assert_eq!(size("64MiB"), Ok(64 << 20));
+        assert_eq!(rate("100mbit"), Ok(12_500_000));
+        assert_eq!(rate("8bit"), Ok(1));
+        assert!(rate("fast").is_err() && rate("-1mbit").is_err() && rate("100").is_err());
+    }
+
+    #[test]
+    fn concurrent_tasks_share_the_rate() {
+        let options = ClientOptions::parse_from(["mt", "--rate", "80mbit"]);
+        assert_eq!(options.task_config(4, false).broadcast.rate, Some(2_500_000));
+    }
+}

@@ -1,0 +1,301 @@
+//! Turns events into what a process shows: the scripts' lines, bars, messages.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use jiff::Timestamp;
+
+use super::bars::Bars;
+use super::screen::Message;
+use super::script_lines as lines;
+use crate::event::{Event, EventKind};
+
+/// More than this is not gathered before it is written.
+const MAX_GATHERED: usize = 1 << 16;
+
+thread_local! {
+    /// In the thread that prints: the log record that it is making.
+    static CAPTURED: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
+/// Keeps the bytes of a log record if this is the thread that prints.
+pub(super) fn capture_log(bytes: &[u8]) -> bool {
+    CAPTURED.with_borrow_mut(|captured| {
+        captured.as_mut().map(|captured| captured.extend_from_slice(bytes)).is_some()
+    })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    Output,
+    Error,
+}
+
+/// What one process shows.
+pub(super) struct Printer {
+    bars: Bars,
+    /// Events go to standard output, so nothing else does.
+    is_stdout_taken: bool,
+    is_quiet: bool,
+    has_color: bool,
+    /// `--dump`.
+    dumps: bool,
+    run_started: Option<Timestamp>,
+    tasks: HashMap<String, TaskState>,
+    gathered: Vec<u8>,
+    stream: Stream,
+    /// Counts writes, for whoever waits.
+    written: Arc<AtomicU64>,
+    error: Option<String>,
+}
+
+/// What a printer goes by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PrinterOptions {
+    pub(super) is_stdout_taken: bool,
+    pub(super) is_quiet: bool,
+    pub(super) has_color: bool,
+    pub(super) dumps: bool,
+}
+
+#[derive(Default)]
+struct TaskState {
+    started: Option<Timestamp>,
+    name: String,
+    servers: Vec<String>,
+}
+
+impl Printer {
+    pub(super) fn new(bars: Bars, options: PrinterOptions) -> Self {
+        let PrinterOptions { is_stdout_taken, is_quiet, has_color, dumps } = options;
+        Self {
+            bars,
+            is_stdout_taken,
+            is_quiet,
+            has_color,
+            dumps,
+            run_started: None,
+            tasks: HashMap::new(),
+            gathered: Vec::new(),
+            stream: Stream::Output,
+            written: Arc::default(),
+            error: None,
+        }
+    }
+
+    pub(super) fn written(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.written)
+    }
+
+    pub(super) fn shows_progress(&self) -> bool {
+        self.bars.is_visible()
+    }
+
+    /// What kept something from being shown, if anything did.
+    pub(super) fn into_error(self) -> Option<String> {
+        self.error
+    }
+
+    pub(super) fn show(&mut self, message: Message) {
+        match message {
+            Message::Event(event) => {
+                self.bars.event(&event);
+                match &event.task {
+                    Some(task) => self.task_event(task, &event),
+                    None => self.process_event(&event),
+                }
+            }
+            Message::Progress(progress) => self.bars.progress(&progress),
+            Message::Log(bytes) => self.push(Stream::Error, &bytes),
+            Message::Line(text) => self.line(&text),
+            Message::Note(text) => self.note(&text),
+            Message::Complaint(text) => self.complain(&text),
+            Message::End => {}
+        }
+    }
+
+    fn process_event(&mut self, event: &Event) {
+        match &event.kind {
+            EventKind::RunStarted => self.run_started = Some(event.time),
+            EventKind::RunFinished { .. } => {
+                let from = self.run_started.unwrap_or(event.time);
+                self.line(&lines::total_line(from, event.time));
+            }
+            EventKind::Listening { address } => self.note(&format!("listening on {address}")),
+            EventKind::Resumed { name, bytes, .. } => {
+                let bytes = bytesize::ByteSize::b(*bytes).display().iec();
+                self.note(&format!("going on with {name}: {bytes} of it are on disk"));
+            }
+            EventKind::Received { from, path, bytes, blake3, .. } => {
+                self.received(from, path, *bytes, blake3);
+            }
+            EventKind::TransferFailed { from, reason, .. } => {
+                self.complain(&format!("{reason} (from {from})"));
+            }
+            EventKind::Dropped { reason, count } => {
+                self.note(&format!("{count} datagrams dropped: {reason}"));
+            }
+            _ => {}
+        }
+    }
+
+    /// `udpserver_broadcast.py`, lines 19 to 21.
+    fn received(&mut self, from: &str, path: &str, bytes: u64, blake3: &str) {
+        let address = from.rsplit_once(':').map_or_else(
+            || lines::str_repr(from),
+            |(host, port)| format!("({}, {port})", lines::str_repr(host)),
+        );
+        let from = format!("dikirim oleh  {address}");
+        if self.dumps {
+            self.line(&address);
+            if let Err(error) = self.dump(path) {
+                self.complain(&format!("{path}: {error}"));
+            }
+            self.line(&from);
+        } else {
+            let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
+            self.line(&format!("{address}\nditerima  {name} {bytes} byte blake3 {blake3}\n{from}"));
+        }
+    }
+
+    /// The whole file in Python's notation, in pieces: it may be larger than memory.
+    fn dump(&mut self, path: &str) -> io::Result<()> {
+        let mut buffer = vec![0; 1 << 16];
+        let (mut single, mut double) = (false, false);
+        let mut file = File::open(path)?;
+        loop {
+            let read = file.read(&mut buffer)?;
+            if read == 0 {
+                break;
+            }
+            single |= buffer[..read].contains(&b'\'');
+            double |= buffer[..read].contains(&b'"');
+        }
+        let quote = lines::bytes_quote(single, double);
+        let mut text = format!("diterima  b{}", char::from(quote));
+        let mut file = File::open(path)?;
+        loop {
+            let read = file.read(&mut buffer)?;
+            if read == 0 {
+                break;
+            }
+            lines::push_bytes_repr(&buffer[..read], quote, &mut text);
+            self.push(Stream::Output, text.as_bytes());
+            text.clear();
+        }
+        text.push(char::from(quote));
+        self.line(&text);
+        Ok(())
+    }
+
+    fn task_event(&mut self, key: &str, event: &Event) {
+        let task = self.tasks.entry(key.to_owned()).or_default();
+        match &event.kind {
+            EventKind::TaskQueued { url } => self.line(&format!("mendownload {url}")),
+            EventKind::DownloadStarted => task.started = Some(event.time),
+            EventKind::BroadcastStarted { name, .. } => {
+                task.name.clone_from(name);
+                self.line(&format!("broadcast file {name}"));
+            }
+            EventKind::FinishesLater { server } => {
+                let name = &task.name;
+                let text = format!("{server} is slow: it gets the rest of {name} later (--slow)");
+                self.note(&text);
+            }
+            EventKind::Confirmed { server } => {
+                let line = format!("{server} confirmed {}", task.name);
+                task.servers.push(line);
+            }
+            EventKind::Unconfirmed { server, reason } => {
+                let line = format!("{server} did not confirm {}: {reason}", task.name);
+                task.servers.push(line);
+            }
+            EventKind::TaskFinished { .. } => {
+                let (task, from) = (std::mem::take(task), event.time);
+                let line = lines::writing_line(&task.name, task.started.unwrap_or(from), from);
+                self.log_warning(&line);
+                if task.servers.is_empty() {
+                    self.note(&format!("{}: sent raw, nothing confirms it", task.name));
+                }
+                task.servers.iter().for_each(|line| self.note(line));
+            }
+            EventKind::TaskFailed { error } => {
+                let servers = std::mem::take(&mut task.servers);
+                servers.iter().for_each(|line| self.note(line));
+                self.complain(&format!("{key}: {error}"));
+            }
+            _ => {}
+        }
+    }
+
+    /// As Python's `logging.warning` prints it (`library.py`, line 58).
+    fn log_warning(&mut self, text: &str) {
+        CAPTURED.set(Some(Vec::new()));
+        log::warn!(target: super::logger::ROOT, "{text}");
+        if let Some(record) = CAPTURED.take() {
+            self.push(Stream::Error, &record);
+        }
+    }
+
+    fn line(&mut self, text: &str) {
+        self.push(Stream::Output, format!("{text}\n").as_bytes());
+    }
+
+    fn note(&mut self, text: &str) {
+        if !self.is_quiet {
+            self.push(Stream::Error, format!("{}\n", printable(text)).as_bytes());
+        }
+    }
+
+    fn complain(&mut self, text: &str) {
+        let (on, off) = if self.has_color { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+        let line = format!("{on}error:{off} {}\n", printable(text));
+        self.push(Stream::Error, line.as_bytes());
+    }
+
+    fn push(&mut self, stream: Stream, bytes: &[u8]) {
+        if stream == Stream::Output && self.is_stdout_taken {
+            return;
+        }
+        if stream != self.stream || self.gathered.len() + bytes.len() > MAX_GATHERED {
+            self.flush();
+        }
+        self.stream = stream;
+        self.gathered.extend_from_slice(bytes);
+    }
+
+    /// Writes what was gathered.
+    pub(super) fn flush(&mut self) {
+        if self.gathered.is_empty() {
+            return;
+        }
+        let (bytes, stream) = (&self.gathered, self.stream);
+        let written = self.bars.suspend(|| match stream {
+            Stream::Output => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(bytes).and_then(|()| stdout.flush())
+            }
+            Stream::Error => io::stderr().write_all(bytes),
+        });
+        self.gathered.clear();
+        self.written.fetch_add(1, Ordering::Relaxed);
+        match written {
+            // A reader that has seen enough is no error, and no reason to stop a transfer.
+            Err(error) if stream == Stream::Output && error.kind() != io::ErrorKind::BrokenPipe => {
+                self.error.get_or_insert(format!("standard output: {error}"));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Names and reasons may come from the network: nothing in them moves the cursor or turns
+/// the text around (Unicode's bidirectional controls).
+fn printable(text: &str) -> String {
+    let is_turning = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().filter(|&character| !character.is_control() && !is_turning(character)).collect()
+}

@@ -1,0 +1,206 @@
+//! From a command line to an exit code.
+
+use std::fmt::Display;
+use std::io;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser};
+use jiff::Timestamp;
+
+use super::console::Console;
+use super::options::{ClientOptions, ConsoleOptions, ServerOptions};
+use super::script_lines;
+use crate::client::activity::TaskTimeout;
+use crate::client::task::TaskConfig;
+use crate::client::turns;
+use crate::client::urls::Task;
+use crate::client::worker::Job;
+use crate::event::{Event, EventKind, Observer, Style, TaskVoice};
+use crate::io::net::close_idle_sockets;
+use crate::io::store::remove_abandoned_files;
+use crate::lock::lock;
+use crate::server::receive;
+
+/// A server that is told to stop does not wait longer for somebody who reads what it prints.
+const SERVER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// One client run: its tasks, what they have in common, and whom they tell.
+pub struct Run {
+    style: Style,
+    options: ClientOptions,
+    tasks: Vec<Task>,
+    config: Arc<TaskConfig>,
+    console: Arc<Console>,
+    started: Timestamp,
+    results: Mutex<Vec<(String, Option<Duration>)>>,
+}
+
+/// Parses the command line, lets `body` run the tasks in its style, and says how it went.
+pub fn run_client(style: Style, body: impl FnOnce(&Run)) -> ExitCode {
+    let options: ClientOptions = parsed(style.name());
+    if let Some(done) = completions::<ClientOptions>(&options.console, style.name()) {
+        return done;
+    }
+    let tasks = match options.tasks() {
+        Ok(tasks) => tasks,
+        Err(error) => return usage_error(&error),
+    };
+    if let Some(fault) = options.key_fault() {
+        return usage_error(&fault);
+    }
+    let console = match Console::new(&options.console, false) {
+        Ok(console) => Arc::new(console),
+        Err(error) => return usage_error(&error),
+    };
+    remove_abandoned_files(&options.dir);
+    let concurrent = match style {
+        Style::Mp | Style::Mt => tasks.len(),
+        Style::MpAsync | Style::MtAsync => tasks.len().min(options.worker_count(style)),
+    };
+    let keeps_open = match style {
+        // A process of its own for each task has no second one.
+        Style::Mp => false,
+        Style::Mt | Style::MtAsync => tasks.len() > concurrent.min(turns::FIRST_LIMIT),
+        Style::MpAsync => tasks.len() > concurrent,
+    };
+    let config = Arc::new(options.task_config(concurrent, keeps_open));
+    let (started, results) = (Timestamp::now(), Mutex::default());
+    let run = Run { style, options, tasks, config, console, started, results };
+    run.tell(EventKind::RunStarted, None);
+    body(&run);
+    close_idle_sockets();
+    run.console.finish(run.failed_count() == 0, None)
+}
+
+impl Run {
+    /// The tasks in the list's order.
+    #[must_use]
+    pub fn tasks(&self) -> &[Task] {
+        &self.tasks
+    }
+
+    /// Prints the scripts' line about a task that is begun (`multi_process.py`, line 15).
+    pub fn print_downloading(&self, task: &Task) {
+        self.tell(EventKind::TaskQueued { url: task.url.clone() }, Some(&task.name));
+    }
+
+    /// Prints the scripts' last line, once all results are there (`multi_process.py`, line 27).
+    pub fn print_total(&self) {
+        let seconds = Timestamp::now().duration_since(self.started).as_secs_f64();
+        let failed = self.failed_count();
+        self.tell(EventKind::RunFinished { seconds, failed }, None);
+    }
+
+    /// Prints the results as a Python dictionary under `heading` (`multi_process_async.py`, lines
+    /// 28 and 29).
+    pub fn print_results(&self, heading: &str) {
+        let results = lock(&self.results);
+        let results = results.iter().map(|(name, took)| (name.as_str(), *took));
+        self.console.line(heading.to_owned());
+        self.console.line(script_lines::results_dict(results));
+    }
+
+    /// What all tasks have in common.
+    #[must_use]
+    pub fn config(&self) -> Arc<TaskConfig> {
+        Arc::clone(&self.config)
+    }
+
+    /// Async styles: most workers at once.
+    #[must_use]
+    pub fn worker_count(&self) -> usize {
+        self.options.worker_count(self.style)
+    }
+
+    /// Async styles: how long the result of `task` is waited for.
+    #[must_use]
+    pub fn timeout(&self, task: &Task) -> TaskTimeout {
+        TaskTimeout::new(self.console.activity(), &task.name, self.options.timeout)
+    }
+
+    /// What a worker process needs to know of `task`.
+    #[must_use]
+    pub fn job(&self, task: &Task) -> Job {
+        let config = TaskConfig::clone(&self.config);
+        let is_recorded = self.options.console.events.is_some();
+        Job::new(self.style, task.clone(), config, is_recorded)
+    }
+
+    /// With what `task` tells what happens to it, wherever it runs.
+    #[must_use]
+    pub fn voice(&self, task: &Task) -> TaskVoice {
+        TaskVoice::new(self.style, &task.name, self.observer())
+    }
+
+    /// Whom everything is told.
+    #[must_use]
+    pub fn observer(&self) -> Arc<dyn Observer> {
+        Arc::clone(&self.console) as Arc<dyn Observer>
+    }
+
+    /// Keeps a task's result, in the order of these calls, and tells of a failure.
+    pub fn collect<E: Display>(&self, task: &Task, result: Result<Duration, E>) {
+        let took = match result {
+            Ok(took) => Some(took),
+            Err(error) => {
+                let error = error.to_string();
+                self.tell(EventKind::TaskFailed { error }, Some(&task.name));
+                None
+            }
+        };
+        lock(&self.results).push((task.name.clone(), took));
+    }
+
+    fn failed_count(&self) -> usize {
+        lock(&self.results).iter().filter(|(_, took)| took.is_none()).count()
+    }
+
+    fn tell(&self, kind: EventKind, task: Option<&str>) {
+        let task = task.map(str::to_owned);
+        self.console.event(Event { style: Some(self.style), task, ..Event::now(kind) });
+    }
+}
+
+/// Parses the command line, receives until stopped, and says how it went.
+pub fn run_server() -> ExitCode {
+    let options: ServerOptions = parsed("server");
+    if let Some(done) = completions::<ServerOptions>(&options.console, "server") {
+        return done;
+    }
+    let console = match Console::new(&options.console, options.dump) {
+        Ok(console) => console,
+        Err(error) => return usage_error(&error),
+    };
+    let result = receive(&options.receive_config(), &console);
+    match &result {
+        Ok(summary) => {
+            let bytes = bytesize::ByteSize::b(summary.bytes).display().iec();
+            let mut text = format!("{} files received, {bytes}", summary.files);
+            if summary.failed > 0 {
+                text.push_str(&format!(", {} transfers failed", summary.failed));
+            }
+            console.note(text);
+        }
+        Err(error) => console.complain(error.to_string()),
+    }
+    console.finish(result.is_ok(), Some(SERVER_PATIENCE))
+}
+
+/// The command line of the program of this name; what is wrong with it ends the process.
+fn parsed<O: Parser>(name: &'static str) -> O {
+    let matches = O::command().name(name).get_matches();
+    O::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+fn completions<O: CommandFactory>(options: &ConsoleOptions, name: &str) -> Option<ExitCode> {
+    let shell = options.completions?;
+    clap_complete::generate(shell, &mut O::command(), name, &mut io::stdout());
+    Some(ExitCode::SUCCESS)
+}
+
+fn usage_error(error: &dyn Display) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::from(2)
+}

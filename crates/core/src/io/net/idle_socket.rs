@@ -1,0 +1,32 @@
+//! UDP sockets that are used again: for many small files, opening a socket would be a good part of
+//! the work.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use super::{Destinations, SendSocket};
+use crate::io::idle_pool::IdlePool;
+
+const IDLE_TIMEOUT: Duration = Duration::from_millis(20);
+
+static IDLE: LazyLock<Arc<IdlePool<SendSocket>>> = LazyLock::new(|| IdlePool::new(IDLE_TIMEOUT));
+
+/// The sockets that no transfer uses.
+pub(super) struct IdleSocket;
+
+impl IdleSocket {
+    /// One that was opened for these, if there is one.
+    pub(super) fn take(destinations: &Destinations, segmentation: bool) -> Option<SendSocket> {
+        IDLE.take(|idle| idle.is_for(destinations, segmentation))
+    }
+
+    /// Keeps a socket for 20 to 40 ms.
+    pub(super) fn put(socket: SendSocket) {
+        IDLE.put(socket);
+    }
+}
+
+/// Closes the sockets that were put back, once what they had to send is sent.
+pub(crate) fn close_idle_sockets() {
+    IDLE.close();
+}

@@ -1,0 +1,104 @@
+//! Which interface broadcasts leave by, and how large its datagrams may be.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::str::FromStr;
+
+use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::{SockaddrStorage, getsockopt, sockopt};
+use socket2::Socket;
+
+use super::NetError;
+
+/// An interface, named or known by one of its addresses.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Interface {
+    /// As `ip link` calls it.
+    Name(String),
+    /// One of its addresses.
+    Address(IpAddr),
+}
+
+impl FromStr for Interface {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(text.parse().map_or_else(|_| Self::Name(text.to_owned()), Self::Address))
+    }
+}
+
+impl std::fmt::Display for Interface {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
+}
+
+impl Interface {
+    /// Makes `socket` send and receive by this interface only.
+    pub(super) fn apply(&self, socket: &Socket) -> Result<(), NetError> {
+        let applied = match self {
+            Self::Name(name) => socket.bind_device(Some(name.as_bytes())),
+            Self::Address(IpAddr::V4(address)) => socket.set_multicast_if_v4(address),
+            Self::Address(IpAddr::V6(_)) => Ok(()),
+        };
+        applied.map_err(|error| self.error(error))
+    }
+
+    /// Makes `socket` take nothing that comes by another interface.
+    pub(super) fn receive_only_by(&self, socket: &Socket) -> Result<(), NetError> {
+        let name = match self {
+            Self::Name(name) => name.clone(),
+            Self::Address(address) => name_of(*address).map_err(|error| self.error(error))?,
+        };
+        socket.bind_device(Some(name.as_bytes())).map_err(|error| self.error(error))
+    }
+
+    pub(super) fn error(&self, error: io::Error) -> NetError {
+        NetError::Interface { interface: self.to_string(), error }
+    }
+
+    /// The local address to send from: a limited broadcast leaves by the interface that has it.
+    pub(super) fn source_address(interface: Option<&Self>) -> IpAddr {
+        match interface {
+            Some(Self::Address(address)) => *address,
+            _ => Ipv4Addr::UNSPECIFIED.into(),
+        }
+    }
+}
+
+/// The interface that has `address`.
+fn name_of(address: IpAddr) -> io::Result<String> {
+    let has_address = |storage: &SockaddrStorage| match address {
+        IpAddr::V4(address) => storage.as_sockaddr_in().is_some_and(|own| own.ip() == address),
+        IpAddr::V6(address) => storage.as_sockaddr_in6().is_some_and(|own| own.ip() == address),
+    };
+    let found = getifaddrs()?.find(|interface| interface.address.as_ref().is_some_and(has_address));
+    let none = || io::Error::new(io::ErrorKind::AddrNotAvailable, "no interface has this address");
+    Ok(found.ok_or_else(none)?.interface_name)
+}
+
+pub(super) const ETHERNET_MTU: usize = 1500;
+
+/// The largest IP packet to `target`, as the kernel knows it; Ethernet's 1,500 bytes if it
+/// does not.
+#[must_use]
+pub fn path_mtu(socket: &Socket, target: SocketAddr) -> usize {
+    let query = || -> io::Result<usize> {
+        let probe: UdpSocket =
+            socket2::Socket::new(socket2::Domain::for_address(target), socket2::Type::DGRAM, None)?
+                .into();
+        probe.set_broadcast(true)?;
+        if let Some(device) = socket.device()? {
+            socket2::SockRef::from(&probe).bind_device(Some(&device))?;
+        } else if let Some(address) = socket.local_addr()?.as_socket() {
+            socket2::SockRef::from(&probe).bind(&SocketAddr::new(address.ip(), 0).into())?;
+        }
+        probe.connect(target)?;
+        let mtu = getsockopt(&probe, sockopt::IpMtu)?;
+        usize::try_from(mtu).map_err(io::Error::other)
+    };
+    query().unwrap_or(ETHERNET_MTU)
+}

@@ -1,0 +1,258 @@
+//! The receiving socket.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::poll::PollFlags;
+use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
+use siar_code::prefetch::{LINE, prefetch};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::coalescing::Coalescing;
+use super::poll;
+use super::{Interface, NetError};
+
+/// Bytes of receive buffer that are asked for; what the kernel gives is
+/// [`ReceiveSocket::recv_buffer`].
+pub const RECEIVE_BUFFER: usize = 16 << 20;
+/// A buffer takes the longest datagram, or a train of shorter ones that the kernel joined.
+const BUFFER_LEN: usize = 1 << 16;
+/// Of long trains, one call takes no more than the processor's cache holds until they are handled.
+const LONG_TRAINS: usize = 3;
+const LONG_TRAIN_LEN: usize = 1 << 13;
+/// The head of the datagram that is so many behind the present one is fetched from memory.
+const DATAGRAMS_AHEAD: usize = 4;
+
+/// A train of datagrams from one sender.
+#[derive(Debug)]
+pub struct Datagrams<'a> {
+    /// Who sent them.
+    pub from: SocketAddr,
+    bytes: &'a [u8],
+    stride: usize,
+}
+
+impl<'a> Datagrams<'a> {
+    /// All of them, one behind the other.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// One by one; a single empty datagram is one too.
+    pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let (bytes, stride) = (self.bytes, self.stride.max(1));
+        let datagrams = bytes.chunks(stride).enumerate().map(move |(index, datagram)| {
+            // The kernel's copy has left the cache: else each would be waited for.
+            let ahead = bytes.get((index + DATAGRAMS_AHEAD) * stride..).unwrap_or_default();
+            prefetch(&ahead[..ahead.len().min(LINE)]);
+            datagram
+        });
+        datagrams.chain(bytes.is_empty().then_some(bytes))
+    }
+}
+
+/// Interrupts [`ReceiveSocket::wait`] from another thread or a signal handler.
+#[derive(Debug)]
+pub struct Wakeup {
+    waker: UnixStream,
+    pending: Arc<AtomicBool>,
+}
+
+impl Wakeup {
+    /// Interrupts the wait that is under way, or the next one.
+    pub fn wake(&self) {
+        if !self.pending.swap(true, Ordering::SeqCst) {
+            // A full pipe wakes as well.
+            let _ = (&self.waker).write(&[0]);
+        }
+    }
+
+    /// Interrupts on `signal` as well.
+    ///
+    /// # Errors
+    /// The signal cannot be handled.
+    pub fn wake_on_signal(&self, signal: i32) -> io::Result<()> {
+        signal_hook::low_level::pipe::register(signal, self.waker.try_clone()?)?;
+        Ok(())
+    }
+}
+
+/// A bound socket that takes datagrams in trains.
+#[derive(Debug)]
+pub struct ReceiveSocket {
+    socket: Socket,
+    state: UdpSocketState,
+    buffers: Vec<u8>,
+    /// So many of them are offered to the next call.
+    offered: usize,
+    inode: String,
+    woken: UnixStream,
+    waker: UnixStream,
+    wake_pending: Arc<AtomicBool>,
+    coalescing: Coalescing,
+}
+
+impl ReceiveSocket {
+    /// Binds `address`, which several servers on one machine may share, and joins `groups`.
+    ///
+    /// # Errors
+    /// The address is taken by something else, or an interface or group is unknown.
+    pub fn bind(
+        address: SocketAddr,
+        groups: &[IpAddr],
+        interface: Option<&Interface>,
+    ) -> Result<Self, NetError> {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        socket.set_broadcast(true)?;
+        if let Some(interface) = interface {
+            interface.receive_only_by(&socket)?;
+        }
+        socket.bind(&address.into()).map_err(|error| NetError::Bind { address, error })?;
+        for &group in groups {
+            join(&socket, group, interface).map_err(|error| NetError::Group { group, error })?;
+        }
+        let state = UdpSocketState::new((&socket).into())?;
+        let (waker, woken) = UnixStream::pair()?;
+        waker.set_nonblocking(true)?;
+        woken.set_nonblocking(true)?;
+        let inode = File::from(socket.as_fd().try_clone_to_owned()?).metadata()?.ino().to_string();
+        let buffers = vec![0; BUFFER_LEN * BATCH_SIZE];
+        let new = Self {
+            socket,
+            state,
+            buffers,
+            offered: BATCH_SIZE,
+            inode,
+            woken,
+            waker,
+            wake_pending: Arc::default(),
+            coalescing: Coalescing::default(),
+        };
+        new.set_recv_buffer(RECEIVE_BUFFER)?;
+        Ok(new)
+    }
+
+    /// Asks for a receive buffer of so many bytes instead of [`RECEIVE_BUFFER`].
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn set_recv_buffer(&self, bytes: usize) -> io::Result<()> {
+        use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
+        // As root the limit of net.core.rmem_max does not hold.
+        match setsockopt(&self.socket, RcvBufForce, &bytes) {
+            Ok(()) => Ok(()),
+            Err(_) => self.socket.set_recv_buffer_size(bytes),
+        }
+    }
+
+    /// The address that is really bound.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("no IP address"))
+    }
+
+    /// The receive buffer's real size in bytes, as the kernel counts them.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub fn recv_buffer(&self) -> io::Result<u32> {
+        self.socket.recv_buffer_size().map(|size| u32::try_from(size).unwrap_or(u32::MAX))
+    }
+
+    /// What interrupts [`ReceiveSocket::wait`].
+    ///
+    /// # Errors
+    /// No file descriptor is left.
+    pub fn wakeup(&self) -> io::Result<Wakeup> {
+        let waker = self.waker.try_clone()?;
+        Ok(Wakeup { waker, pending: Arc::clone(&self.wake_pending) })
+    }
+
+    /// Waits for a datagram or a wakeup, at most `timeout`. In a `stream`, whose datagrams need
+    /// no answer each, they may gather.
+    ///
+    /// # Errors
+    /// The socket cannot be waited for.
+    pub fn wait(&mut self, timeout: Option<Duration>, stream: bool) -> io::Result<()> {
+        let descriptors =
+            [(self.socket.as_fd(), PollFlags::POLLIN), (self.woken.as_fd(), PollFlags::POLLIN)];
+        if stream {
+            self.coalescing.wait(&descriptors, timeout)?;
+        } else {
+            poll::wait(&descriptors, timeout)?;
+        }
+        while self.woken.read(&mut [0; 64]).is_ok_and(|read| read == 64) {}
+        // Whoever woke this before now finds his work seen to; whoever does so after, writes.
+        self.wake_pending.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Hands the datagrams of one system call to `handle`; `false` if there were none.
+    ///
+    /// # Errors
+    /// The socket cannot be read.
+    pub fn receive(&mut self, mut handle: impl FnMut(Datagrams<'_>)) -> io::Result<bool> {
+        let mut meta = [RecvMeta::default(); BATCH_SIZE];
+        let mut slices: Vec<IoSliceMut<'_>> =
+            self.buffers.chunks_mut(BUFFER_LEN).take(self.offered).map(IoSliceMut::new).collect();
+        let count = match self.state.recv((&self.socket).into(), &mut slices, &mut meta) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            // An answer met a port unreachable: no matter of the next datagram.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        let len: usize = meta[..count].iter().map(|meta| meta.len).sum();
+        let are_long = len > count * LONG_TRAIN_LEN;
+        self.offered = if are_long { LONG_TRAINS } else { BATCH_SIZE };
+        for (meta, bytes) in meta[..count].iter().zip(self.buffers.chunks(BUFFER_LEN)) {
+            handle(Datagrams { from: meta.addr, bytes: &bytes[..meta.len], stride: meta.stride });
+        }
+        Ok(count > 0)
+    }
+
+    /// Sends an answer. One that is lost is asked for again, so a full queue is no error.
+    pub fn reply(&self, to: SocketAddr, bytes: &[u8]) {
+        if let Err(error) = self.socket.send_to(bytes, &to.into()) {
+            log::debug!("answer to {to}: {error}");
+        }
+    }
+
+    /// How many datagrams the kernel has dropped because the socket's buffer was full.
+    #[must_use]
+    pub fn overflowed(&self) -> u64 {
+        // SO_RXQ_OVFL would come with each datagram, past quinn-udp; this is the same counter.
+        let table = std::fs::read_to_string("/proc/thread-self/net/udp").unwrap_or_default();
+        table
+            .lines()
+            .map(|line| line.split_ascii_whitespace().collect::<Vec<_>>())
+            .find(|fields| fields.get(9).is_some_and(|field| *field == self.inode))
+            .and_then(|fields| fields.last()?.parse().ok())
+            .unwrap_or(0)
+    }
+}
+
+fn join(socket: &Socket, group: IpAddr, interface: Option<&Interface>) -> io::Result<()> {
+    match group {
+        IpAddr::V4(group) => {
+            let by = match interface {
+                Some(Interface::Address(IpAddr::V4(address))) => *address,
+                _ => Ipv4Addr::UNSPECIFIED,
+            };
+            socket.join_multicast_v4(&group, &by)
+        }
+        IpAddr::V6(group) => socket.join_multicast_v6(&group, 0),
+    }
+}

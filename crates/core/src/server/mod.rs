@@ -1,0 +1,302 @@
+//! The server's job: datagrams to verified files.
+//!
+//! | module | job |
+//! |---|---|
+//! | `receive_loop` | the socket, signals and deadlines |
+//! | `session` | one transfer, from announcement to end |
+//! | `raw` | files in the scripts' format |
+//! | `limits` | sizes, the quota, files at once |
+//! | `replay` | with a key: what was recorded and is sent again |
+//! | `dropped`, `token_bucket` | what is told of datagrams that bring nothing |
+//! | `writers` | threads that decode, write, hash and publish |
+
+mod dropped;
+mod limits;
+mod raw;
+mod receive_loop;
+mod replay;
+mod session;
+mod token_bucket;
+mod writers;
+
+pub use receive_loop::receive;
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use siar_proto::wire::{ParseError, ReceiverId};
+use siar_proto::{Receiver, ReceiverConfig, ReceiverEvent, TransferKey};
+
+use crate::event::{Event, EventKind, Observer};
+use crate::io::net::{Interface, NetError};
+use crate::io::seal::{Key, KeyError, OpenError, SEALED_MAGIC, Sealing};
+use crate::io::store::Naming;
+use dropped::DroppedDatagrams;
+use limits::{Limits, Refusal};
+use replay::ReplayMemory;
+use session::{Session, SessionEnd};
+use token_bucket::TokenBucket;
+use writers::{StoreResult, Wake, Writers};
+
+/// Most bytes of unfinished blocks, over all transfers.
+const BLOCK_MEMORY: usize = 24 << 20;
+/// A sender that says nothing for this long is given up.
+const SILENCE: Duration = Duration::from_secs(30);
+const TOO_MANY: &str = "one of more useless announcements than can be told of";
+const NO_KEY: &str = "sealed, and this server has no --key-file";
+/// Most senders with another key that are told of, each once.
+const MAX_STRANGERS: usize = 1024;
+
+/// What a server goes by.
+#[derive(Debug, Clone)]
+pub struct ReceiveConfig {
+    /// Where to listen.
+    pub bind: SocketAddr,
+    /// Multicast groups to join.
+    pub groups: Vec<IpAddr>,
+    /// Where to receive.
+    pub interface: Option<Interface>,
+    /// Where files go.
+    pub dir: PathBuf,
+    /// How they are called.
+    pub names: FileNames,
+    /// Most bytes of one file.
+    pub max_file: u64,
+    /// Most bytes of all files of this run.
+    pub quota: u64,
+    /// Bytes of receive buffer to ask for.
+    pub recv_buffer: usize,
+    /// Stop after so many files.
+    pub exit_after: Option<u64>,
+    /// Holds the key that frames must be sealed with.
+    pub key_file: Option<PathBuf>,
+}
+
+/// How received files are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileNames {
+    /// The sender's name, made safe.
+    Original,
+    /// `img1.png`, `img2.gif`, …
+    Numbered,
+}
+
+/// The server cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiveError {
+    /// Its socket fails.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// Files cannot be written where they are to go.
+    #[error("cannot write to {dir}: {error}")]
+    Dir {
+        /// The folder.
+        dir: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+}
+
+/// What a server did until it stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReceiveSummary {
+    /// Files published.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Transfers that failed or were broken off.
+    pub failed: u64,
+}
+
+/// All of a server but its socket.
+struct Server<'a> {
+    config: &'a ReceiveConfig,
+    observer: &'a dyn Observer,
+    machine: Receiver,
+    sessions: HashMap<TransferKey, Session>,
+    limits: Limits,
+    /// Asked with a key only.
+    replays: ReplayMemory,
+    writers: Writers,
+    finished: crossbeam::channel::Receiver<StoreResult>,
+    /// Bytes of raw files that wait to be written.
+    raw_waiting: usize,
+    sealing: Option<Sealing>,
+    /// Senders with another key that were told of.
+    strangers: HashSet<IpAddr>,
+    log_lines: TokenBucket,
+    dropped: DroppedDatagrams,
+    /// Datagrams that the kernel had dropped at the full socket buffer when it was last asked.
+    overflowed: u64,
+    summary: ReceiveSummary,
+}
+
+impl<'a> Server<'a> {
+    /// A server whose socket's buffer has `recv_buffer` bytes. `wake` is called by other threads
+    /// when [`Self::handle_store_results`] has something to do.
+    fn start(
+        config: &'a ReceiveConfig,
+        observer: &'a dyn Observer,
+        key: Option<&Key>,
+        recv_buffer: u32,
+        wake: &Wake,
+    ) -> std::io::Result<Self> {
+        let naming = match config.names {
+            FileNames::Original => Naming::original(),
+            FileNames::Numbered => Naming::numbered(),
+        };
+        let (results, finished) = crossbeam::channel::unbounded();
+        Ok(Self {
+            config,
+            observer,
+            machine: Receiver::new(ReceiverConfig {
+                id: ReceiverId(rand::random()),
+                recv_buffer,
+                block_memory: BLOCK_MEMORY,
+                silence: SILENCE,
+            }),
+            sessions: HashMap::new(),
+            limits: Limits::new(config.max_file, config.quota),
+            replays: ReplayMemory::default(),
+            writers: Writers::start(&config.dir, naming, results, wake)?,
+            finished,
+            raw_waiting: 0,
+            sealing: key.map(Sealing::new),
+            strangers: HashSet::new(),
+            log_lines: TokenBucket::new(Instant::now()),
+            dropped: DroppedDatagrams::default(),
+            overflowed: 0,
+            summary: ReceiveSummary::default(),
+        })
+    }
+
+    /// Takes a datagram, and does what it asks for: the next one may concern the same transfer.
+    fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
+        let frame = match &mut self.sealing {
+            None if bytes.starts_with(&SEALED_MAGIC) => return self.dropped.count(NO_KEY, 1),
+            None => bytes,
+            Some(sealing) => match sealing.opener.open(bytes) {
+                Ok(frame) => frame,
+                Err(error) => return self.drop_unopened(from, error),
+            },
+        };
+        match self.machine.handle_datagram(now, from, frame) {
+            Ok(()) => self.handle_events(),
+            // The scripts' format: the datagram is the file.
+            Err(ParseError::NotAFrame) if self.sealing.is_none() => self.handle_raw(from, bytes),
+            Err(error) => {
+                // What the sender of nonsense can choose must not make a line of its own.
+                let reason = match error {
+                    ParseError::Kind(_) => "unknown frame kind".to_owned(),
+                    ParseError::Version(_) => "another version of the protocol".to_owned(),
+                    other => other.to_string(),
+                };
+                self.dropped.count(reason, 1);
+            }
+        }
+    }
+
+    /// Counted, and told once of each sender.
+    fn drop_unopened(&mut self, from: SocketAddr, error: OpenError) {
+        self.dropped.count(error.to_string(), 1);
+        if self.strangers.len() < MAX_STRANGERS && self.strangers.insert(from.ip()) {
+            log::warn!("{}: {error}: nothing of it is taken", from.ip());
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.machine.handle_timeout(now);
+        self.handle_events();
+    }
+
+    fn handle_events(&mut self) {
+        while let Some(event) = self.machine.poll_event() {
+            match event {
+                ReceiverEvent::Announced { key, file } => self.handle_announced(key, file),
+                ReceiverEvent::Block { key, block } => self.handle_block(key, block),
+                ReceiverEvent::Complete { key } => self.handle_complete(key),
+                ReceiverEvent::Abandoned { key, why } => {
+                    self.end_session(key, SessionEnd::Abandoned(why));
+                }
+            }
+        }
+    }
+
+    /// Goes on with what the writers have done.
+    fn handle_store_results(&mut self) {
+        self.writers.sync();
+        while let Ok(result) = self.finished.try_recv() {
+            self.handle_store_result(result);
+        }
+    }
+
+    fn handle_store_result(&mut self, result: StoreResult) {
+        match result {
+            StoreResult::Written { key, buffer, result } => {
+                self.machine.handle_block_written(key, buffer);
+                if let Err(error) = result {
+                    self.end_session(key, SessionEnd::Failed(error));
+                }
+            }
+            StoreResult::Failed { key, error }
+            | StoreResult::Published { key, result: Err(error) } => {
+                self.end_session(key, SessionEnd::Failed(error));
+            }
+            StoreResult::Published { key, result: Ok(published) } => {
+                self.end_session(key, SessionEnd::Published(published));
+            }
+            StoreResult::Raw { from, bytes, blake3, result } => {
+                self.handle_raw_stored(from, bytes, blake3, result);
+            }
+        }
+    }
+
+    /// The kernel has dropped `overflowed` datagrams so far.
+    fn count_losses(&mut self, overflowed: u64) {
+        let new = overflowed.saturating_sub(self.overflowed);
+        self.overflowed = overflowed;
+        self.machine.handle_overflow(overflowed);
+        self.dropped.count("the socket's receive buffer was full", new);
+        self.dropped.count("no memory for another block", self.machine.take_without_room());
+    }
+
+    /// Takes nothing new and breaks off what still needs its sender.
+    fn stop(&mut self) {
+        self.limits.stop();
+        for key in self.machine.unfinished_transfers() {
+            self.end_session(key, SessionEnd::Refused(Refusal::stopping()));
+        }
+    }
+
+    /// Waits for what is being written.
+    fn finish(&mut self) {
+        self.writers.stop();
+        self.handle_store_results();
+        self.tell_dropped();
+    }
+
+    /// Counts a failed transfer, and tells of it unless there are too many.
+    fn tell_failed(&mut self, transfer: String, from: String, reason: String) {
+        self.summary.failed += 1;
+        if self.log_lines.take(Instant::now()) {
+            self.tell(EventKind::TransferFailed { transfer, from, reason });
+        } else {
+            self.dropped.count(TOO_MANY, 1);
+        }
+    }
+
+    fn tell(&self, kind: EventKind) {
+        self.observer.event(Event::now(kind));
+    }
+
+    fn tell_dropped(&mut self) {
+        for (reason, count) in self.dropped.take() {
+            self.tell(EventKind::Dropped { reason, count });
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! A server's socket, signals and deadlines.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::writers::Wake;
+use super::{ReceiveConfig, ReceiveError, ReceiveSummary, Server};
+use crate::event::{EventKind, Observer};
+use crate::io::net::{NetError, RECEIVE_BUFFER, ReceiveSocket};
+use crate::io::seal::Key;
+use crate::io::store::{remove_abandoned_files, temporary_file};
+
+/// How often the kernel's count of dropped datagrams is read while symbols are lacking.
+const OVERFLOW_INTERVAL: Duration = Duration::from_millis(10);
+const DROPPED_INTERVAL: Duration = Duration::from_secs(1);
+const REMOVAL_INTERVAL: Duration = Duration::from_secs(300);
+/// After the last file, senders may ask again for this long.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_AFTER_SIGNAL: Duration = Duration::from_millis(300);
+
+/// Receives until SIGINT, SIGTERM, or `exit_after` files.
+///
+/// # Errors
+/// The socket cannot be bound, the folder not be written to, or the socket fails.
+pub fn receive(
+    config: &ReceiveConfig,
+    observer: &dyn Observer,
+) -> Result<ReceiveSummary, ReceiveError> {
+    remove_abandoned_files(&config.dir);
+    temporary_file(&config.dir)
+        .map_err(|error| ReceiveError::Dir { dir: config.dir.clone(), error })?;
+    let mut socket = ReceiveSocket::bind(config.bind, &config.groups, config.interface.as_ref())?;
+    socket.set_recv_buffer(config.recv_buffer).map_err(NetError::from)?;
+    let recv_buffer = socket.recv_buffer().map_err(NetError::from)?;
+    // The kernel tells twice what it gives.
+    let given = recv_buffer / 2;
+    if config.recv_buffer != RECEIVE_BUFFER && (given as usize) < config.recv_buffer {
+        log::warn!("receive buffer of {given} bytes only: net.core.rmem_max allows no more");
+    }
+    let stopped = stop_flag(&socket).map_err(NetError::from)?;
+    let key = config.key_file.as_deref().map(Key::load).transpose()?;
+    let wakeup = socket.wakeup().map_err(NetError::from)?;
+    let wake: Wake = Arc::new(move || wakeup.wake());
+    let mut server = Server::start(config, observer, key.as_ref(), recv_buffer, &wake)
+        .map_err(NetError::from)?;
+    let address = socket.local_address().map_err(NetError::from)?.to_string();
+    server.tell(EventKind::Listening { address });
+    Deadlines::new(Instant::now()).run(&mut server, &mut socket, &stopped)?;
+    server.count_losses(socket.overflowed());
+    // What was being verified is published or not by now, and told.
+    server.finish();
+    Ok(server.summary)
+}
+
+/// Set by the first SIGINT or SIGTERM, which also interrupts the wait; the second ends the
+/// process at once.
+fn stop_flag(socket: &ReceiveSocket) -> std::io::Result<Arc<AtomicBool>> {
+    let stopped = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stopped))?;
+        signal_hook::flag::register(signal, Arc::clone(&stopped))?;
+        socket.wakeup()?.wake_on_signal(signal)?;
+    }
+    Ok(stopped)
+}
+
+/// What the loop does now and then.
+struct Deadlines {
+    /// When the kernel's drops were counted, and whether anything has come since.
+    counted_at: Instant,
+    is_uncounted: bool,
+    next_dropped: Instant,
+    next_removal: Instant,
+    linger_until: Option<Instant>,
+}
+
+impl Deadlines {
+    fn new(now: Instant) -> Self {
+        Self {
+            counted_at: now,
+            is_uncounted: false,
+            next_dropped: now + DROPPED_INTERVAL,
+            next_removal: now + REMOVAL_INTERVAL,
+            linger_until: None,
+        }
+    }
+
+    fn run(
+        &mut self,
+        server: &mut Server<'_>,
+        socket: &mut ReceiveSocket,
+        stopped: &AtomicBool,
+    ) -> Result<(), NetError> {
+        let mut sealed = Vec::new();
+        loop {
+            let received = socket.receive(|datagrams| {
+                let now = Instant::now();
+                for datagram in datagrams.iter() {
+                    server.handle_datagram(now, datagrams.from, datagram);
+                }
+            })?;
+            let now = Instant::now();
+            self.is_uncounted |= received;
+            self.do_what_is_due(now, server, socket);
+            server.handle_store_results();
+            server.handle_timeout(now);
+            send_replies(server, socket, &mut sealed);
+            if self.begin_to_linger(now, server, stopped) {
+                continue;
+            }
+            if self.is_over(now, server) {
+                return Ok(());
+            }
+            if !received {
+                let due = self.next_due(server);
+                let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
+                // Small files come whole, and each is waited for.
+                socket.wait(timeout, server.machine.receiving_transfers() > 0)?;
+            }
+        }
+    }
+
+    fn do_what_is_due(&mut self, now: Instant, server: &mut Server<'_>, socket: &ReceiveSocket) {
+        // Only who still lacks symbols is asked for it.
+        let is_receiving = server.machine.receiving_transfers() > 0;
+        let interval = if is_receiving { OVERFLOW_INTERVAL } else { DROPPED_INTERVAL };
+        if now >= self.counted_at + interval {
+            (self.counted_at, self.is_uncounted) = (now, false);
+            server.count_losses(socket.overflowed());
+        }
+        if now >= self.next_removal {
+            self.next_removal = now + REMOVAL_INTERVAL;
+            remove_abandoned_files(&server.config.dir);
+        }
+        if now >= self.next_dropped {
+            self.next_dropped = now + DROPPED_INTERVAL;
+            server.tell_dropped();
+        }
+    }
+
+    /// Whether the server has just been told to stop, or has all the files that it waits for.
+    fn begin_to_linger(
+        &mut self,
+        now: Instant,
+        server: &mut Server<'_>,
+        stopped: &AtomicBool,
+    ) -> bool {
+        if self.linger_until.is_some() {
+            return false;
+        }
+        let has_enough = server.config.exit_after.is_some_and(|n| server.summary.files >= n);
+        if stopped.load(Ordering::Relaxed) {
+            self.linger_until = Some(now + LINGER_AFTER_SIGNAL);
+        } else if has_enough {
+            self.linger_until = Some(now + LINGER);
+        } else {
+            return false;
+        }
+        server.stop();
+        true
+    }
+
+    fn is_over(&self, now: Instant, server: &Server<'_>) -> bool {
+        let machine = &server.machine;
+        let nobody_asks = machine.settled_transfers() == 0 && machine.active_transfers() == 0;
+        let may_end = |until| nobody_asks || (now >= until && !machine.is_verifying());
+        self.linger_until.is_some_and(may_end)
+    }
+
+    fn next_due(&self, server: &Server<'_>) -> Option<Instant> {
+        let due = [
+            server.machine.poll_timeout(),
+            self.linger_until.filter(|_| !server.machine.is_verifying()),
+            (!server.dropped.is_empty()).then_some(self.next_dropped),
+            self.is_uncounted.then_some(self.counted_at + DROPPED_INTERVAL),
+            Some(self.next_removal),
+        ];
+        due.into_iter().flatten().min()
+    }
+}
+
+fn send_replies(server: &mut Server<'_>, socket: &ReceiveSocket, sealed: &mut Vec<u8>) {
+    while let Some((to, bytes)) = server.machine.poll_transmit() {
+        match &mut server.sealing {
+            None => socket.reply(to, &bytes),
+            Some(sealing) => {
+                sealed.clear();
+                sealing.sealer.seal(&bytes, sealed);
+                socket.reply(to, sealed);
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! With a key: the sealed transfers of the last minute, so that what was recorded and is sent
+//! again is refused. A replay is too old, or comes from another address, or is of a file that was
+//! received already.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use siar_proto::TransferKey;
+use siar_proto::wire::TransferId;
+
+/// How far the clocks of sender and receiver may differ. Less than [`REMEMBERED`], so that a
+/// replay meets either this or that.
+const MAX_AGE: Duration = Duration::from_secs(20);
+/// Longer than an announcement can pass for new, by clocks that differ as far as they may.
+const REMEMBERED: Duration = Duration::from_secs(60);
+const MAX_REMEMBERED: usize = 4096;
+
+#[derive(Debug)]
+struct Remembered {
+    from: SocketAddr,
+    at: Instant,
+    is_received: bool,
+}
+
+/// The sealed transfers of the last minute or so.
+#[derive(Debug, Default)]
+pub(super) struct ReplayMemory {
+    remembered: HashMap<TransferId, Remembered>,
+}
+
+impl ReplayMemory {
+    /// Says why an announcement made at `announced_ms` is taken for a replay; remembers one that is
+    /// not. Transfers that are under way are not forgotten.
+    pub(super) fn check(
+        &mut self,
+        now: Instant,
+        unix_time_ms: u64,
+        (from, transfer): TransferKey,
+        announced_ms: u64,
+        is_under_way: impl Fn(&TransferKey) -> bool,
+    ) -> Result<(), String> {
+        let difference = unix_time_ms.abs_diff(announced_ms);
+        if u128::from(difference) > MAX_AGE.as_millis() {
+            let seconds = difference / 1000;
+            return Err(format!(
+                "sent at a time {seconds} s from here: a replay, or a wrong clock"
+            ));
+        }
+        if self.remembered.len() >= MAX_REMEMBERED {
+            self.remembered.retain(|id, remembered| {
+                now.saturating_duration_since(remembered.at) < REMEMBERED
+                    || is_under_way(&(remembered.from, *id))
+            });
+        }
+        match self.remembered.get(&transfer) {
+            Some(before) if before.from != from || before.is_received => {
+                Err(format!("transfer {transfer} was sent by {} before: a replay", before.from))
+            }
+            _ => {
+                let new = Remembered { from, at: now, is_received: false };
+                self.remembered.insert(transfer, new);
+                Ok(())
+            }
+        }
+    }
+
+    /// The transfer's file is here: another announcement of it is a replay from now on.
+    pub(super) fn note_received(&mut self, transfer: TransferId, now: Instant) {
+        if let Some(remembered) = self.remembered.get_mut(&transfer) {
+            (remembered.is_received, remembered.at) = (true, now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_old_or_from_elsewhere_or_received_is_a_replay() {
+        let (here, elsewhere) =
+            ("192.0.2.1:4000".parse().unwrap(), "192.0.2.2:4000".parse().unwrap());
+        let (now, transfer) = (Instant::now(), TransferId(1));
+        let mut memory = ReplayMemory::default();
+        let check = |memory: &mut ReplayMemory, from, announced_ms| {
+            memory.check(now, 100_000, (from, transfer), announced_ms, |_| false)
+        };
+        assert!(check(&mut memory, here, 79_999).unwrap_err().contains("20 s from here"));
+        check(&mut memory, here, 100_000).unwrap();
+        check(&mut memory, here, 100_000).unwrap();
+        assert!(check(&mut memory, elsewhere, 100_000).unwrap_err().contains("192.0.2.1"));
+        memory.note_received(transfer, now);
+        assert!(check(&mut memory, here, 100_000).is_err());
+    }
+}

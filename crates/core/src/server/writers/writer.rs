@@ -1,0 +1,239 @@
+//! One writer: decodes, writes, hashes and publishes the files that it is given.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use siar_proto::{AnnouncedFile, ReceivedBlock, TransferKey};
+
+use crate::io::store::{IncomingFile, Naming, PublishedFile, StoreError, sync_dir};
+use crate::lock::lock;
+use crate::panics::caught;
+
+/// The file of one session, while a writer works on it. Whoever holds the last reference drops the
+/// file, and with it what was written, unless it was published.
+#[derive(Debug, Default)]
+pub(super) struct FileSlot {
+    file: Mutex<Option<IncomingFile>>,
+    /// Its session has ended: jobs that are queued already do nothing.
+    is_discarded: AtomicBool,
+}
+
+impl FileSlot {
+    pub(super) fn put(&self, file: IncomingFile) {
+        *lock(&self.file) = Some(file);
+    }
+
+    pub(super) fn discard(&self) {
+        self.is_discarded.store(true, Ordering::Release);
+    }
+
+    fn take(&self) -> Option<IncomingFile> {
+        let file = lock(&self.file).take();
+        file.filter(|_| !self.is_discarded.load(Ordering::Acquire))
+    }
+}
+
+/// What a writer does.
+pub(super) enum Job {
+    Create {
+        key: TransferKey,
+        slot: Arc<FileSlot>,
+        size: u64,
+    },
+    Write {
+        key: TransferKey,
+        slot: Arc<FileSlot>,
+        block: ReceivedBlock,
+    },
+    Publish {
+        key: TransferKey,
+        slot: Arc<FileSlot>,
+        file: AnnouncedFile,
+    },
+    /// The slot's file is dropped here, not by the thread that drains the socket.
+    Discard {
+        slot: Arc<FileSlot>,
+    },
+    Raw {
+        from: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    #[cfg(test)]
+    Panic {
+        key: TransferKey,
+        slot: Arc<FileSlot>,
+    },
+}
+
+/// What has become of a job.
+#[derive(Debug)]
+pub(in super::super) enum StoreResult {
+    /// The session's file cannot be stored.
+    Failed { key: TransferKey, error: StoreError },
+    /// A block was written, or failed to be; its buffer can be used again.
+    Written { key: TransferKey, buffer: Vec<u8>, result: Result<(), StoreError> },
+    /// The session's file is published, or failed to be.
+    Published { key: TransferKey, result: Result<PublishedFile, StoreError> },
+    /// The same of a raw file.
+    Raw {
+        from: SocketAddr,
+        bytes: usize,
+        blake3: blake3::Hash,
+        result: Result<PathBuf, StoreError>,
+    },
+}
+
+/// Where files go, and how they are called.
+#[derive(Debug, Clone)]
+pub(super) struct Writer {
+    pub(super) dir: PathBuf,
+    pub(super) naming: Arc<Naming>,
+}
+
+impl Writer {
+    /// Does a job. A panic is the failure of its file. That a file is published may be told once
+    /// the folder is [synced](Self::sync).
+    pub(super) fn perform(&self, job: Job) -> Option<StoreResult> {
+        let failed = Failed::of(&job);
+        caught(|| self.store(job)).unwrap_or_else(|said| {
+            let error = io::Error::other(format!("a writer panicked: {said}"));
+            failed.result(self.folder_error(error))
+        })
+    }
+
+    fn store(&self, job: Job) -> Option<StoreResult> {
+        match job {
+            Job::Create { key, slot, size } => match IncomingFile::create(&self.dir, size) {
+                Ok(file) => {
+                    slot.put(file);
+                    None
+                }
+                Err(error) => Some(StoreResult::Failed { key, error }),
+            },
+            Job::Write { key, slot, block } => {
+                let buffer_len = block.buffer_len();
+                let (buffer, result) = self.write(&slot, block);
+                // The budget of block memory is given back in full, whatever became of the buffer.
+                let buffer = buffer.unwrap_or_else(|| vec![0; buffer_len]);
+                Some(StoreResult::Written { key, buffer, result })
+            }
+            Job::Publish { key, slot, file: announced } => {
+                // After a failure, which was told, nothing is there to be published.
+                let file = slot.take()?;
+                let result = file.publish(announced.blake3, Some(&announced.name), &self.naming);
+                Some(StoreResult::Published { key, result })
+            }
+            Job::Discard { slot } => {
+                drop(slot.take());
+                None
+            }
+            Job::Raw { from, bytes } => Some(self.publish_raw(from, &bytes)),
+            #[cfg(test)]
+            Job::Panic { slot, .. } => {
+                let _held = slot.file.lock();
+                panic!("of a test")
+            }
+        }
+    }
+
+    fn write(
+        &self,
+        slot: &FileSlot,
+        block: ReceivedBlock,
+    ) -> (Option<Vec<u8>>, Result<(), StoreError>) {
+        let (number, offset) = (block.block, block.offset);
+        let (buffer, len) = match block.decode() {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                drop(slot.take());
+                return (None, Err(self.folder_error(io::Error::other(error))));
+            }
+        };
+        let mut file = lock(&slot.file);
+        let is_discarded = slot.is_discarded.load(Ordering::Acquire);
+        // Of a discarded file only the buffer is of interest.
+        let result = match file.as_mut().filter(|_| !is_discarded) {
+            Some(file) => file.write_block(number, offset, &buffer[..len]),
+            None => Ok(()),
+        };
+        if result.is_err() {
+            // Its end may be queued already: it must not be published.
+            *file = None;
+        }
+        (Some(buffer), result)
+    }
+
+    /// Makes the names of the files published so far outlast a loss of power.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        sync_dir(&self.dir)
+    }
+
+    /// An error that concerns the folder.
+    pub(super) fn folder_error(&self, error: io::Error) -> StoreError {
+        StoreError::Io { path: self.dir.clone(), error }
+    }
+
+    /// The scripts' format has no names: such files are numbered as the scripts number them.
+    fn publish_raw(&self, from: SocketAddr, bytes: &[u8]) -> StoreResult {
+        let blake3 = blake3::hash(bytes);
+        let publish = || {
+            let mut file = IncomingFile::create(&self.dir, bytes.len() as u64)?;
+            file.write_at(0, bytes)?;
+            let published = file.publish(*blake3.as_bytes(), None, &self.naming)?;
+            self.sync().map_err(|error| self.folder_error(error))?;
+            Ok(published.path)
+        };
+        StoreResult::Raw { from, bytes: bytes.len(), blake3, result: publish() }
+    }
+}
+
+/// What a job fails as if it panics.
+enum Failed {
+    File { key: TransferKey, slot: Arc<FileSlot> },
+    Block { key: TransferKey, slot: Arc<FileSlot>, buffer_len: usize },
+    Raw { from: SocketAddr, bytes: usize, blake3: blake3::Hash },
+    Nothing,
+}
+
+impl Failed {
+    fn of(job: &Job) -> Self {
+        match job {
+            Job::Create { key, slot, .. } | Job::Publish { key, slot, .. } => {
+                Self::File { key: *key, slot: Arc::clone(slot) }
+            }
+            Job::Write { key, slot, block } => {
+                let buffer_len = block.buffer_len();
+                Self::Block { key: *key, slot: Arc::clone(slot), buffer_len }
+            }
+            Job::Raw { from, bytes } => Self::Raw {
+                from: *from,
+                bytes: bytes.len(),
+                blake3: blake3::Hash::from_bytes([0; 32]),
+            },
+            Job::Discard { .. } => Self::Nothing,
+            #[cfg(test)]
+            Job::Panic { key, slot } => Self::File { key: *key, slot: Arc::clone(slot) },
+        }
+    }
+
+    fn result(self, error: StoreError) -> Option<StoreResult> {
+        match self {
+            Self::File { key, slot } => {
+                drop(slot.take());
+                Some(StoreResult::Failed { key, error })
+            }
+            Self::Block { key, slot, buffer_len } => {
+                drop(slot.take());
+                let buffer = vec![0; buffer_len];
+                Some(StoreResult::Written { key, buffer, result: Err(error) })
+            }
+            Self::Raw { from, bytes, blake3 } => {
+                Some(StoreResult::Raw { from, bytes, blake3, result: Err(error) })
+            }
+            Self::Nothing => None,
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! A receiver's configuration and its events.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::ReceivedBlock;
+use crate::layout::BlockLayout;
+use crate::wire::{EndReason, ReceiverId, TransferId};
+
+/// The key of a transfer, which is the way of one file from one sender to its receivers: the
+/// address of the sender and the id that it chose.
+pub type TransferKey = (SocketAddr, TransferId);
+
+/// The configuration of a [`Receiver`](super::Receiver).
+#[derive(Debug, Clone, Copy)]
+pub struct ReceiverConfig {
+    /// The id of this receiver on the wire.
+    pub id: ReceiverId,
+    /// The real size in bytes of the socket's receive buffer, as the kernel counts.
+    pub recv_buffer: u32,
+    /// The budget in bytes for unfinished and unwritten blocks of all transfers. The first few
+    /// blocks of a transfer may exceed it by half. Repair symbols are not counted.
+    pub block_memory: usize,
+    /// The time after which a silent sender is given up. Ended transfers are forgotten after an
+    /// equal time of silence.
+    pub silence: Duration,
+}
+
+/// A file as its sender announces it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnnouncedFile {
+    /// The sender's name for the file. It is not safe to use as a path.
+    pub name: String,
+    /// The size of the file in bytes.
+    pub size: u64,
+    /// The BLAKE3 digest of the whole file.
+    pub blake3: [u8; 32],
+    /// The time when the announcement was sent, in milliseconds since 1970 by the sender's clock.
+    pub announced_ms: u64,
+    /// The division of the file into blocks.
+    pub layout: BlockLayout,
+}
+
+/// A task for the owner of a [`Receiver`](super::Receiver).
+#[derive(Debug)]
+pub enum ReceiverEvent {
+    /// A sender has announced a file. The owner answers with
+    /// [`Receiver::accept`](super::Receiver::accept), [`Receiver::refuse`](super::Receiver::refuse)
+    /// or [`Receiver::ignore`](super::Receiver::ignore).
+    Announced {
+        /// The transfer.
+        key: TransferKey,
+        /// The announced file.
+        file: AnnouncedFile,
+    },
+    /// A block can be restored. The owner decodes and writes it, then calls
+    /// [`Receiver::handle_block_written`](super::Receiver::handle_block_written).
+    Block {
+        /// The transfer.
+        key: TransferKey,
+        /// The block, with enough symbols for decoding.
+        block: ReceivedBlock,
+    },
+    /// The transfer has no more blocks. Once all are written, the owner verifies and publishes the
+    /// file, then calls [`Receiver::handle_published`](super::Receiver::handle_published) or
+    /// [`Receiver::refuse`](super::Receiver::refuse).
+    Complete {
+        /// The transfer.
+        key: TransferKey,
+    },
+    /// The receiver has given up a transfer before its file was published. The owner can delete
+    /// what it has written of the file.
+    Abandoned {
+        /// The transfer.
+        key: TransferKey,
+        /// The reason.
+        why: Abandonment,
+    },
+}
+
+/// The reason why a receiver has given up a transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Abandonment {
+    /// The sender ended the transfer, with this reason.
+    Ended(EndReason),
+    /// The sender has been silent for [`ReceiverConfig::silence`].
+    Silent,
+    /// The transfer had brought no useful symbol lately and made room for other transfers.
+    Replaced,
+}

@@ -1,0 +1,75 @@
+//! Stale blocks: unfinished blocks that get no more symbols make room for others.
+
+use std::time::{Duration, Instant};
+
+use super::transfers::{Entry, State};
+use super::{MIN_RECEIVE_WINDOW, Receiver, TransferKey};
+
+/// The time without a useful symbol after which a block is stale and makes room for others. A
+/// sender that does not wait for this receiver may send the rest of the block only in a later pass,
+/// and until then the receiver needs the memory for other blocks.
+const STALE: Duration = Duration::from_millis(500);
+/// The shortest time between two searches for stale blocks, and what each block of a search adds
+/// to it.
+const DISCARD_INTERVAL: Duration = Duration::from_millis(1);
+const DISCARD_COST: Duration = Duration::from_micros(1);
+
+/// The transfers whose stale blocks may be discarded.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Whose {
+    /// All transfers.
+    Any,
+    /// All transfers but the one that needs room.
+    Others,
+}
+
+impl Receiver {
+    /// Discards stale blocks, the oldest first, until an eighth of the memory that a block of the
+    /// transfer `key` may use is free. Each other transfer keeps its latest few blocks, unless the
+    /// room is for a promised block. Returns `false` if no block is stale.
+    pub(super) fn discard_stale_blocks(
+        &mut self,
+        now: Instant,
+        key: TransferKey,
+        whose: Whose,
+    ) -> bool {
+        if self.next_discard.is_some_and(|next| now < next) {
+            return false;
+        }
+        let limit = match (whose, self.transfers.get(key)) {
+            (Whose::Any, Some(transfer)) => transfer.memory_limit(&self.memory),
+            _ => self.memory.limit(),
+        };
+        let is_promised = limit > self.memory.limit();
+        let mut waiting: Vec<(Instant, u32, TransferKey)> = Vec::new();
+        let mut looked_at = 0;
+        for (other, transfer) in self.transfers.iter() {
+            let State::Receiving(reassembly) = transfer.state() else { continue };
+            if other == key && matches!(whose, Whose::Others) {
+                continue;
+            }
+            let begin = waiting.len();
+            waiting.extend(reassembly.touched().map(|(touched, block)| (touched, block, other)));
+            looked_at += waiting.len() - begin;
+            if other != key && !is_promised {
+                waiting[begin..].sort_unstable();
+                let kept = MIN_RECEIVE_WINDOW.min(waiting.len() - begin);
+                waiting.truncate(waiting.len() - kept);
+            }
+        }
+        waiting.sort_unstable();
+        let oldest = waiting.first().map_or(now, |(touched, ..)| *touched);
+        let pause = DISCARD_INTERVAL + DISCARD_COST * u32::try_from(looked_at).unwrap_or(u32::MAX);
+        self.next_discard = Some((oldest + STALE).max(now + pause));
+        waiting.retain(|(touched, ..)| now.saturating_duration_since(*touched) >= STALE);
+        for (_, block, key) in &waiting {
+            if self.memory.used() <= limit - limit / 8 {
+                break;
+            }
+            if let Some(Entry { transfer, .. }) = self.transfers.entry(*key) {
+                transfer.discard_block(*block, &mut self.memory);
+            }
+        }
+        !waiting.is_empty()
+    }
+}

@@ -1,0 +1,501 @@
+//! The sending side: one file to any number of receivers.
+
+mod config;
+mod congestion;
+mod members;
+mod path;
+mod polls;
+mod schedule;
+mod transmit;
+
+pub use config::{Outcome, SendProgress, SenderConfig, SenderEvent, SlowReceivers, TransmitBatch};
+pub use schedule::BlockSource;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::units::Symbols;
+use crate::wire::{Body, Confirm, EndReason, Frame, Join, ReceiverId, Refuse, Status};
+use congestion::{CongestionControl, RoundTrip};
+use members::{Answer, MAX_MEMBERS, Member, Members, Patience, Standing};
+use path::Path;
+use polls::Polls;
+use schedule::Schedule;
+
+/// The interval between announcements after the first few; it doubles up to the largest one.
+const FIRST_ANNOUNCE_INTERVAL: Duration = Duration::from_millis(20);
+const MAX_ANNOUNCE_INTERVAL: Duration = Duration::from_millis(250);
+/// The time without a new receiver after which sending starts, if their number is not given.
+const JOIN_QUIET: Duration = Duration::from_millis(20);
+/// The time of silence after which a receiver does not hold up the others any more.
+const STALL: Duration = Duration::from_millis(1000);
+/// The time of silence after which a receiver is given up. It may come back until the end.
+const SILENCE: Duration = Duration::from_secs(6);
+/// The time after which a receiver is given up that answers but makes no progress.
+const IDLE: Duration = Duration::from_secs(30);
+/// The time that a receiver may take to verify the file, and the bytes for each further second: a
+/// large file on a slow disk takes longer.
+const VERIFYING: Duration = Duration::from_secs(60);
+const MIN_VERIFICATION_RATE: u64 = 4_000_000;
+/// The time for which the others must have waited for a receiver before it counts as slow.
+const SLOW_AFTER: Duration = Duration::from_millis(250);
+/// The largest number of receivers that answer a poll at once. Only above this number is it worth
+/// delaying the answers at random, as the back-off of RFC 5401 does.
+const UNSLOTTED_RECEIVERS: usize = 32;
+/// The number of End frames on a network that loses datagrams: an End is not acknowledged.
+const END_COPIES: u8 = 2;
+
+/// The phase of a transfer at its sender.
+#[derive(Debug)]
+enum Phase {
+    Announcing { since: Instant, last_join: Option<Instant> },
+    Transferring,
+    Ended { copies_left: u8, reason: EndReason },
+}
+
+/// The sending state machine; see the [module](super) for how it is driven.
+#[derive(Debug)]
+pub struct Sender {
+    config: SenderConfig,
+    phase: Phase,
+    created: Instant,
+    /// The time when sending started.
+    started: Instant,
+    members: Members,
+    congestion: CongestionControl,
+    schedule: Schedule,
+    polls: Polls,
+
+    /// The number of announcements sent.
+    announced: u32,
+    next_announce: Instant,
+    announce_interval: Duration,
+
+    /// Whether a sign of overflow has come since the congestion window was last adapted.
+    overflow_signal: bool,
+    /// The receivers that hold up the others by late answers and by little memory.
+    late_suspect: Suspicion,
+    narrow_suspect: Suspicion,
+    /// The time of the next check of the members' time limits.
+    next_judgement: Instant,
+    events: VecDeque<SenderEvent>,
+}
+
+impl Sender {
+    /// A sender that starts to announce its file at `now`.
+    #[must_use]
+    pub fn new(now: Instant, config: SenderConfig) -> Self {
+        Self {
+            members: Members::default(),
+            congestion: CongestionControl::new(config.rate),
+            schedule: Schedule::new(config.transfer, config.layout, config.repair_memory),
+            polls: Polls::new(now),
+            config,
+            phase: Phase::Announcing { since: now, last_join: None },
+            created: now,
+            started: now,
+            announced: 0,
+            next_announce: now,
+            announce_interval: FIRST_ANNOUNCE_INTERVAL,
+            overflow_signal: false,
+            late_suspect: None,
+            narrow_suspect: None,
+            next_judgement: now + STALL,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Whether the transfer is over and [`poll_transmit`](Self::poll_transmit) has given its last
+    /// End frame.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended { copies_left: 0, .. })
+    }
+
+    /// The progress of the transfer.
+    #[must_use]
+    pub fn progress(&self) -> SendProgress {
+        let confirmed = |member: &Member| member.standing == Standing::Confirmed;
+        SendProgress {
+            source_sent: self.schedule.source_sent().0,
+            source_total: self.config.layout.source_symbols(),
+            repair_sent: self.repair_sent(),
+            joined: self.members.len(),
+            confirmed: self.members.iter().filter(|(_, member)| confirmed(member)).count(),
+        }
+    }
+
+    /// The number of repair symbols sent so far. It includes source symbols that were sent again.
+    #[must_use]
+    pub fn repair_sent(&self) -> u64 {
+        (self.schedule.sent() - self.schedule.source_sent()).0
+    }
+
+    /// Whether every source symbol has been sent once.
+    #[must_use]
+    pub fn is_source_sent(&self) -> bool {
+        self.schedule.source_sent() == self.file_symbols()
+    }
+
+    /// The number of source symbols of the file.
+    fn file_symbols(&self) -> Symbols {
+        Symbols(self.config.layout.source_symbols())
+    }
+
+    /// The number of symbols on the way: sent and not acknowledged.
+    fn in_flight(&self) -> Symbols {
+        self.schedule.sent() - self.polls.acknowledged()
+    }
+
+    /// The outcomes of all receivers that ever joined. A server that was started again during the
+    /// transfer is listed once.
+    #[must_use]
+    pub fn outcomes(&self) -> Vec<Outcome> {
+        let members = self.members.iter();
+        members
+            .filter(|(id, member)| {
+                member.standing == Standing::Confirmed || !self.members.is_replaced(**id)
+            })
+            .map(|(&receiver, member)| Outcome {
+                receiver,
+                server: member.address,
+                result: match &member.standing {
+                    Standing::Confirmed => Ok(()),
+                    Standing::Failed(reason) => Err(reason.clone()),
+                    Standing::Silent => Err("fell silent".to_owned()),
+                    Standing::Receiving => Err("had not finished".to_owned()),
+                },
+            })
+            .collect()
+    }
+
+    /// Ends the transfer early. The receivers are told by an End frame.
+    pub fn cancel(&mut self) {
+        self.phase = Phase::Ended { copies_left: END_COPIES, reason: EndReason::Cancelled };
+    }
+
+    /// Takes the payload of one datagram that came from `from`. A datagram that is no valid frame
+    /// of this transfer is dropped.
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
+        let Ok(frame) = Frame::parse(bytes) else { return };
+        if frame.transfer != self.config.transfer || matches!(self.phase, Phase::Ended { .. }) {
+            return;
+        }
+        match frame.body {
+            Body::Join(join) => self.handle_join(now, from, join),
+            Body::Status(status) => self.handle_status(now, from, status),
+            Body::Confirm(confirm) => self.handle_confirm(now, from, &confirm),
+            Body::Refuse(refuse) => self.handle_refuse(now, from, &refuse),
+            // The sender may hear its own broadcast.
+            Body::Announce(_) | Body::Symbol(_) | Body::Poll(_) | Body::End(_) => {}
+        }
+        self.end_if_done();
+    }
+
+    /// Whether `receiver` is a member and `from` is the address from which it joined. An unknown
+    /// receiver becomes a member by any frame, since its Join may have been lost.
+    fn admit(
+        &mut self,
+        now: Instant,
+        receiver: ReceiverId,
+        from: SocketAddr,
+        receive_window: u16,
+    ) -> bool {
+        if self.members.get(receiver).is_none() {
+            if self.members.len() >= MAX_MEMBERS {
+                return false;
+            }
+            let on_time = matches!(self.phase, Phase::Announcing { .. });
+            if !on_time && !self.members.is_first_receiving(self.started) {
+                // Without this rule a chain of late receivers could keep the transfer alive for
+                // ever.
+                return false;
+            }
+            let member = Member {
+                address: from,
+                receive_window,
+                standing: Standing::Receiving,
+                in_pass: on_time,
+                joined_at: now,
+                last_heard: now,
+                idle: Duration::ZERO,
+                status: None,
+                joined_sent: self.schedule.sent(),
+                least_lacking: self.file_symbols(),
+                verifying_since: None,
+                counted: (self.schedule.sent(), 0),
+                path: Path::default(),
+            };
+            self.members.insert(receiver, member);
+            if let Phase::Announcing { last_join, .. } = &mut self.phase {
+                *last_join = Some(now);
+            }
+            self.events.push_back(SenderEvent::Joined { receiver, server: from });
+            self.start_if_ready(now);
+        }
+        self.members.heard(now, receiver, from)
+    }
+
+    fn handle_join(&mut self, now: Instant, from: SocketAddr, join: Join) {
+        if self.admit(now, join.receiver, from, join.window) {
+            self.congestion.limit_to_buffer(join.recv_buffer);
+        }
+    }
+
+    fn handle_status(&mut self, now: Instant, from: SocketAddr, status: Status) {
+        let receiver = status.receiver;
+        if !self.is_plausible(&status) || !self.admit(now, receiver, from, status.window) {
+            return;
+        }
+        // A receiver that was given up may go on answering.
+        let member = self.members.get(receiver).filter(|member| member.is_receiving());
+        let Some(member) = member else { return };
+        let (receive_window, answered) = (status.window, member.answered_round());
+        if status.round > self.polls.round() || status.round < answered {
+            return;
+        }
+        if status.round == answered {
+            // A second status for a poll only updates the receive window, if it is not out of
+            // order.
+            if member.status.as_ref().is_none_or(|old| old.received <= status.received) {
+                self.members.set_receive_window(receiver, receive_window);
+            }
+            return;
+        }
+        let before = member.status.as_ref();
+        let overflowed = before.is_some_and(|old| old.overflowed < status.overflowed);
+        let (in_pass, loss) = (member.in_pass, member.path.loss());
+        let poll = self.polls.find(status.round);
+        self.members.set_receive_window(receiver, receive_window);
+        if in_pass {
+            self.schedule.grant(&status, loss);
+        }
+        let layout = self.config.layout;
+        let in_runs =
+            status.runs.iter().map(|run| Symbols(u64::from(run.count) * u64::from(run.deficit)));
+        let file = self.file_symbols();
+        let covered = Symbols(layout.first_symbol(status.covered));
+        let lacking = in_runs.sum::<Symbols>() + (file - covered);
+        let answer = Answer { status, poll, lacking, file };
+        self.members.set_status(now, receiver, answer, self.congestion.window());
+        if in_pass || self.admit_late(now) {
+            let path = self.members.get(receiver).map(|member| &member.path);
+            self.overflow_signal |= overflowed || path.is_some_and(Path::is_overflowing);
+            self.advance(now);
+        }
+    }
+
+    /// Whether a status is possible: it reports on sent blocks only, and no block lacks more
+    /// symbols than it has.
+    fn is_plausible(&self, status: &Status) -> bool {
+        let layout = self.config.layout;
+        status.covered <= self.schedule.horizon()
+            && status.runs.iter().all(|run| run.deficit <= layout.symbols_in(run.first))
+    }
+
+    /// Lets late members into the pass if it has no members left; returns whether there were any.
+    fn admit_late(&mut self, now: Instant) -> bool {
+        let admitted = self.members.admit_late(now, STALL);
+        if admitted {
+            self.polls.acknowledge_all(self.schedule.sent());
+            // Their earlier statuses did not count for repair.
+            for member in self.members.in_pass() {
+                if let Some(status) = &member.status {
+                    self.schedule.grant(status, member.path.loss());
+                }
+            }
+        }
+        admitted
+    }
+
+    /// Adapts the congestion window and forgets finished blocks, if the slowest receiver in the
+    /// pass has answered another poll or has left the pass.
+    fn advance(&mut self, now: Instant) {
+        let Some(answered) = self.members.newly_answered() else { return };
+        self.schedule.settle(answered.round, answered.covered);
+        let was_full = self.congestion.room(self.in_flight()) == Symbols::ZERO;
+        let acknowledgement =
+            self.polls.acknowledge(now, answered.round, self.congestion.retry_after());
+        if let Some(acknowledgement) = acknowledgement.filter(|known| known.symbols > Symbols::ZERO)
+        {
+            let is_cut = self.congestion.on_round_trip(RoundTrip {
+                acknowledged: acknowledgement.symbols,
+                acknowledged_total: self.polls.acknowledged(),
+                sent_total: self.schedule.sent(),
+                took: acknowledgement.took,
+                is_spread: self.members.receiving_count() > UNSLOTTED_RECEIVERS,
+                overflowed: std::mem::take(&mut self.overflow_signal),
+            });
+            if is_cut {
+                self.members.on_cut();
+            }
+            let slowest = self.members.slowest_by_far().filter(|_| was_full);
+            self.late_suspect = still_suspected(now, self.late_suspect, slowest);
+            self.drop_if_slow(now, self.late_suspect);
+        }
+    }
+
+    /// Removes a receiver from the pass that has held up the others for too long, if the
+    /// configuration says so.
+    fn drop_if_slow(&mut self, now: Instant, suspicion: Suspicion) {
+        let Some((receiver, since)) = suspicion else { return };
+        let is_slow = now.saturating_duration_since(since) >= SLOW_AFTER
+            && self.config.slow == SlowReceivers::Drop
+            && self.members.is_another_waiting(receiver);
+        if let Some(server) = self.members.get(receiver).map(|member| member.address)
+            && is_slow
+        {
+            (self.late_suspect, self.narrow_suspect) = (None, None);
+            self.members.leave_pass(receiver);
+            self.events.push_back(SenderEvent::FinishesLater { receiver, server });
+            self.advance(now);
+        }
+    }
+
+    fn handle_confirm(&mut self, now: Instant, from: SocketAddr, confirm: &Confirm) {
+        let receiver = confirm.receiver;
+        if !self.admit(now, receiver, from, u16::MAX) || !self.is_receiving(receiver) {
+            return;
+        }
+        // Any host can send a confirmation; only one that has the file can make the proof.
+        if confirm.proof == self.config.digest.proof(self.config.transfer, receiver) {
+            self.members.set_standing(receiver, Standing::Confirmed);
+            self.events.push_back(SenderEvent::Confirmed { receiver, server: from });
+            self.advance(now);
+        }
+    }
+
+    fn handle_refuse(&mut self, now: Instant, from: SocketAddr, refuse: &Refuse<'_>) {
+        let receiver = refuse.receiver;
+        if self.admit(now, receiver, from, u16::MAX) && self.is_receiving(receiver) {
+            let reason = printable(refuse.text);
+            self.members.set_standing(receiver, Standing::Failed(reason));
+            self.advance(now);
+        }
+    }
+
+    fn is_receiving(&self, receiver: ReceiverId) -> bool {
+        self.members.get(receiver).is_some_and(Member::is_receiving)
+    }
+
+    /// Does the work that is due at `now`: it starts or ends the transfer and checks time limits.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.start_if_ready(now);
+        if now >= self.next_judgement && matches!(self.phase, Phase::Transferring) {
+            self.next_judgement = now + STALL / 4;
+            let patience = Patience {
+                stall: STALL,
+                silence: SILENCE,
+                idle: IDLE,
+                verifying: VERIFYING
+                    + Duration::from_secs(self.config.layout.size() / MIN_VERIFICATION_RATE),
+            };
+            self.members.judge(now, patience, self.schedule.horizon());
+            self.admit_late(now);
+            self.advance(now);
+            let is_held_up = self.schedule.is_held_up(self.members.receive_window());
+            let narrowest = self.members.narrowest_by_far().filter(|_| is_held_up);
+            self.narrow_suspect = still_suspected(now, self.narrow_suspect, narrowest);
+            self.drop_if_slow(now, self.narrow_suspect);
+        }
+        self.end_if_done();
+    }
+
+    /// Starts sending if enough receivers have joined, or ends the transfer if none has in time.
+    fn start_if_ready(&mut self, now: Instant) {
+        let Phase::Announcing { since, last_join } = self.phase else { return };
+        let joined = self.members.len();
+        let waited = now.saturating_duration_since(since) >= self.config.join_wait;
+        let ready = match self.config.servers {
+            Some(servers) => joined >= servers,
+            None => last_join.is_some_and(|join| now.saturating_duration_since(join) >= JOIN_QUIET),
+        };
+        if ready || (waited && joined > 0) {
+            self.phase = Phase::Transferring;
+            self.started = now;
+            if self.config.servers.is_some() {
+                self.next_announce = self.next_announce.max(now + MAX_ANNOUNCE_INTERVAL);
+            }
+            let answer_time = last_join.map(|join| join.saturating_duration_since(since));
+            self.polls.restart(now, answer_time.unwrap_or_default());
+            self.members.start(now);
+        } else if waited {
+            self.phase = Phase::Ended { copies_left: END_COPIES, reason: EndReason::Cancelled };
+        }
+    }
+
+    /// Ends the transfer if no receiver is left, or starts a pass for late receivers.
+    fn end_if_done(&mut self) {
+        if !matches!(self.phase, Phase::Transferring) {
+            return;
+        }
+        if self.members.receiving_count() == 0 {
+            let is_lossy = self.schedule.sent() > self.file_symbols();
+            let copies_left = if is_lossy { END_COPIES } else { 1 };
+            self.phase = Phase::Ended { copies_left, reason: EndReason::Finished };
+        } else if self.schedule.is_pass_over() {
+            self.start_pass_for_the_rest();
+        }
+    }
+
+    /// Starts another pass, for the receivers that joined late or fell behind.
+    fn start_pass_for_the_rest(&mut self) {
+        let deficits = self.members.all_deficits();
+        if !deficits.is_empty() {
+            self.schedule.start_pass(&deficits);
+            self.members.start_pass();
+            self.polls.acknowledge_all(self.schedule.sent());
+        }
+    }
+
+    /// The time when [`Sender::handle_timeout`] or [`Sender::poll_transmit`] has to be called;
+    /// `None` if the transfer has ended.
+    #[must_use]
+    pub fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
+        let (receive_window, poll_due_at) = (self.members.receive_window(), self.poll_due_at());
+        match &self.phase {
+            Phase::Announcing { since, last_join } => {
+                let quiet = last_join
+                    .filter(|_| self.config.servers.is_none())
+                    .map(|join| join + JOIN_QUIET);
+                let times = [Some(self.next_announce), Some(*since + self.config.join_wait), quiet];
+                times.into_iter().flatten().min()
+            }
+            Phase::Transferring => {
+                let times = [
+                    Some(self.next_announce),
+                    Some(self.next_judgement),
+                    Some(poll_due_at),
+                    self.congestion
+                        .paced_until(now)
+                        .filter(|_| self.schedule.has_symbols_to_send(receive_window)),
+                ];
+                times.into_iter().flatten().min()
+            }
+            Phase::Ended { copies_left: 0, .. } => None,
+            Phase::Ended { .. } => Some(now),
+        }
+    }
+
+    /// The next event, if any.
+    pub fn poll_event(&mut self) -> Option<SenderEvent> {
+        self.events.pop_front()
+    }
+}
+
+/// The receiver that seems to hold up the others, and the time since which it does so without a
+/// break.
+type Suspicion = Option<(ReceiverId, Instant)>;
+
+/// The suspicion after another check, which found `receiver` to hold up the others.
+fn still_suspected(now: Instant, before: Suspicion, receiver: Option<ReceiverId>) -> Suspicion {
+    let receiver = receiver?;
+    let since = before.filter(|(before, _)| *before == receiver).map_or(now, |(_, since)| since);
+    Some((receiver, since))
+}
+
+/// Text from the network without control characters, which a terminal might obey.
+fn printable(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).collect()
+}

@@ -1,0 +1,25 @@
+//! The command `cargo lab serve`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use stage::StageError;
+use stage::gateway::Gateway;
+use stage::samples::samples;
+
+/// Offers the sample files on loopback until Enter or the end of standard input.
+pub(crate) fn serve(port: u16) -> Result<ExitCode, StageError> {
+    let samples = Arc::new(samples()?);
+    let gateway =
+        Gateway::start_at(SocketAddr::from(([127, 0, 0, 1], port)), Arc::clone(&samples))?;
+    println!("# a URL list: save it and give it to a client with --urls");
+    print!("{}", gateway.url_list(&samples));
+    eprintln!("serving until Enter or end of input");
+    io::stdin()
+        .read_line(&mut String::new())
+        .map_err(StageError::file(Path::new("standard input")))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,193 @@
+//! Checks of the documents, and of the dependencies between the crates, against the source.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(workspace().join(name)).unwrap()
+}
+
+/// The lines of fenced `sh` blocks, without their comments.
+fn commands(text: &str) -> Vec<String> {
+    let mut commands = Vec::new();
+    let mut in_block = false;
+    for line in text.lines() {
+        if line.starts_with("```") {
+            in_block = line == "```sh";
+        } else if in_block {
+            let command = line.split_once(" #").map_or(line, |(command, _)| command).trim();
+            if !command.is_empty() && !command.starts_with('#') {
+                commands.push(command.to_owned());
+            }
+        }
+    }
+    commands
+}
+
+/// The cargo commands between backticks, with each run of white space as one space.
+fn inline_commands(text: &str) -> BTreeSet<String> {
+    let parts = text.split('`').skip(1).step_by(2);
+    let parts = parts.map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
+    parts.filter(|part| part.starts_with("cargo ")).collect()
+}
+
+#[test]
+fn both_readmes_have_the_same_commands() {
+    let (english, indonesian) = (read("README.md"), read("README.id.md"));
+    assert!(commands(&english).len() >= 8, "{:?}", commands(&english));
+    assert_eq!(commands(&english), commands(&indonesian));
+    let without_blocks = |text: &str| {
+        let parts = text.split("```").step_by(2);
+        inline_commands(&parts.collect::<String>())
+    };
+    assert_eq!(without_blocks(&english), without_blocks(&indonesian));
+}
+
+#[test]
+fn links_between_documents_have_a_target() {
+    for name in ["README.md", "README.id.md", "ARCHITECTURE.md", "docs/GRADING.md", "docs/GNS3.md"]
+    {
+        let text = read(name);
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')) {
+            let target = link.0.split('#').next().unwrap();
+            if target.is_empty() || target.contains("://") {
+                continue;
+            }
+            let path = workspace().join(name).parent().unwrap().join(target);
+            assert!(path.exists(), "{name}: {target}");
+        }
+    }
+}
+
+/// The names of the packages in one folder of the workspace.
+fn packages_in(folder: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(workspace().join(folder)).unwrap() {
+        let path = entry.unwrap().path().join("Cargo.toml");
+        // A folder without a manifest is no package: Git can leave an empty folder behind.
+        let Ok(text) = fs::read_to_string(path) else { continue };
+        let name = text.lines().find_map(|line| line.strip_prefix("name = "));
+        names.push(name.unwrap().trim_matches('"').to_owned());
+    }
+    names
+}
+
+/// Only the report may need the typesetter, so that the lab and the programs build quickly.
+#[test]
+fn only_the_report_needs_the_typesetter() {
+    let packages = [packages_in("crates"), packages_in("lab")].concat();
+    for known in ["mp", "mt", "mp-async", "mt-async", "server", "lab", "stage", "report"] {
+        assert!(packages.iter().any(|package| package == known), "{packages:?} lack {known}");
+    }
+    for package in packages.iter().filter(|package| *package != "report") {
+        let tree = dependencies(package);
+        assert!(!tree.contains("typst"), "{package} needs typst");
+    }
+}
+
+/// The packages that `package` is built from, one per line.
+fn dependencies(package: &str) -> String {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--edges", "normal,build", "--prefix", "none"])
+        .args(["--package", package])
+        .current_dir(workspace())
+        .output()
+        .unwrap();
+    let tree = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(tree.starts_with(package), "{}", String::from_utf8_lossy(&output.stderr));
+    tree
+}
+
+/// The protocol's crates must not need a crate for the network, the disk or the terminal.
+#[test]
+fn the_protocol_is_built_without_io() {
+    for package in ["siar-proto", "siar-code"] {
+        let tree = dependencies(package);
+        let names: Vec<_> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+        for foreign in
+            ["siar-core", "ureq", "clap", "rustls", "socket2", "nix", "libc", "tempfile", "log"]
+        {
+            // On some processors BLAKE3 detects the instruction set through libc.
+            let is_blake3_dependency = foreign == "libc" && names.contains(&"blake3");
+            assert!(is_blake3_dependency || !names.contains(&foreign), "{package} needs {foreign}");
+        }
+    }
+}
+
+#[test]
+fn the_product_does_not_depend_on_the_lab() {
+    let in_lab = packages_in("lab");
+    for package in packages_in("crates") {
+        let tree = dependencies(&package);
+        for line in tree.lines() {
+            let name = line.split(' ').next().unwrap();
+            let is_of_lab = in_lab.iter().any(|of_lab| of_lab == name) && line.contains("(/");
+            assert!(!is_of_lab, "{package} needs {name}");
+        }
+    }
+}
+
+/// The layers of siar-core, from the top: a folder uses only folders of lower layers.
+const LAYERS: [&[&str]; 4] =
+    [&["face"], &["client", "server"], &["io"], &["event", "lock", "panics"]];
+
+fn source_files(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            source_files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn the_folders_of_core_use_only_lower_layers() {
+    let root = workspace().join("crates/core/src");
+    let layer = |name: &str| LAYERS.iter().position(|layer| layer.contains(&name));
+    let mut files = Vec::new();
+    source_files(&root, &mut files);
+    let mut seen = 0;
+    for file in files {
+        let relative = file.strip_prefix(&root).unwrap();
+        let folder = relative.components().next().unwrap().as_os_str().to_string_lossy();
+        let folder = folder.trim_end_matches(".rs").to_owned();
+        if folder == "lib" {
+            continue;
+        }
+        let own = layer(&folder).unwrap_or_else(|| panic!("{folder} is in no layer"));
+        let text = fs::read_to_string(&file).unwrap();
+        for used in text.split("crate::").skip(1) {
+            let used: String =
+                used.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+            let other = layer(&used).unwrap_or_else(|| panic!("{file:?}: {used} is in no layer"));
+            seen += 1;
+            assert!(used == folder || other > own, "{file:?} uses {used}");
+        }
+    }
+    assert!(seen > 50, "{seen}");
+}
+
+#[test]
+fn the_architecture_names_existing_paths() {
+    let text = read("ARCHITECTURE.md");
+    let names: BTreeSet<_> = text
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|name| name.starts_with("crates/") || name.starts_with("lab/"))
+        .collect();
+    assert!(names.len() > 25, "{names:?}");
+    for name in names {
+        assert!(workspace().join(name).exists(), "ARCHITECTURE.md: {name}");
+    }
+}

@@ -1,0 +1,179 @@
+//! The clients, the server and the lab's tools, built by cargo.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use siar_core::event::Style;
+
+use crate::StageError;
+use crate::target::NodeTarget;
+
+/// The four styles, in the order in which the lab runs them.
+pub const STYLES: [Style; 4] = [Style::Mp, Style::Mt, Style::MpAsync, Style::MtAsync];
+
+const OBSERVER: &str = "observe";
+
+/// The folder that holds the built programs.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    dir: PathBuf,
+}
+
+impl Programs {
+    /// Builds the programs with cargo, in this program's profile. If cargo did not start this
+    /// program, nothing is built, and the programs must lie beside this program.
+    ///
+    /// # Errors
+    /// Cargo fails, or a program is missing.
+    pub fn build() -> Result<Self, StageError> {
+        let dir = program_dir()?;
+        if let Some(mut command) = cargo_build() {
+            if dir.ends_with("release") {
+                command.arg("--release");
+            }
+            call(command)?;
+        }
+        Self::at(dir)
+    }
+
+    /// Builds static programs, which can be copied to nodes, in the profile `dist`; otherwise as
+    /// [`Self::build`].
+    ///
+    /// # Errors
+    /// Cargo fails, or a program is missing.
+    pub fn build_for_nodes(target: &NodeTarget) -> Result<Self, StageError> {
+        const PROFILE: &str = "dist";
+        let Some(mut command) = cargo_build() else { return Self::at(program_dir()?) };
+        // Without `--target`, the flags would apply to procedural macros, which cannot be static.
+        command.args(["--profile", PROFILE, "--target", target.triple()]);
+        target.prepare(&mut command);
+        call(command)?;
+        let program_dir = program_dir()?;
+        let target_dir = program_dir.parent().unwrap_or(Path::new("."));
+        Self::at(target_dir.join(target.triple()).join(PROFILE))
+    }
+
+    fn at(dir: PathBuf) -> Result<Self, StageError> {
+        let programs = Self { dir };
+        for path in programs.paths() {
+            path.metadata().map_err(StageError::file(&path))?;
+        }
+        Ok(programs)
+    }
+
+    /// The programs in the folder `dir` of a node. Nothing is checked.
+    #[must_use]
+    pub fn on_node(dir: &str) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    /// The programs' folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The path of the client of one style.
+    #[must_use]
+    pub fn client(&self, style: Style) -> PathBuf {
+        self.dir.join(style.to_string())
+    }
+
+    /// The paths of the clients and of the server.
+    pub fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        STYLES.into_iter().map(|style| self.client(style)).chain([self.server()])
+    }
+
+    /// The path of `observe`, which records a run on a node that the lab cannot watch itself.
+    #[must_use]
+    pub fn observer(&self) -> PathBuf {
+        self.dir.join(OBSERVER)
+    }
+
+    /// The path of the server.
+    #[must_use]
+    pub fn server(&self) -> PathBuf {
+        self.dir.join("server")
+    }
+}
+
+/// The cargo profile of a tool of the lab.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// The profile of this program.
+    Same,
+    /// The debug profile, which compiles faster, for a tool whose speed does not matter.
+    Debug,
+}
+
+/// Builds a tool of the lab, a separate program, with cargo, and returns its path. If cargo did
+/// not start this program, nothing is built, and the tool must lie beside this program.
+///
+/// # Errors
+/// Cargo fails, or the program is missing.
+pub fn build_tool(package: &str, program: &str, profile: Profile) -> Result<PathBuf, StageError> {
+    let mut dir = program_dir()?;
+    if let Some(cargo) = std::env::var_os("CARGO") {
+        let mut command = Command::new(cargo);
+        command.args(["build", "--package", package, "--bin", program]).stdin(Stdio::null());
+        match profile {
+            Profile::Same if dir.ends_with("release") => {
+                command.arg("--release");
+            }
+            Profile::Same => (),
+            Profile::Debug => dir.set_file_name("debug"),
+        }
+        command.current_dir(env!("CARGO_MANIFEST_DIR"));
+        remove_package_variables(&mut command);
+        call(command)?;
+    }
+    let program = dir.join(program);
+    program.metadata().map_err(StageError::file(&program))?;
+    Ok(program)
+}
+
+/// The folder of this program's profile in cargo's target folder.
+fn program_dir() -> Result<PathBuf, StageError> {
+    let program = std::env::current_exe().map_err(StageError::file(Path::new("this program")))?;
+    let mut dir = program.parent().unwrap_or(Path::new(".")).to_owned();
+    // Test programs lie one folder deeper.
+    if dir.ends_with("deps") {
+        dir.pop();
+    }
+    Ok(dir)
+}
+
+/// The cargo command that builds the programs, or `None` if cargo did not start this program.
+fn cargo_build() -> Option<Command> {
+    let mut command = Command::new(std::env::var_os("CARGO")?);
+    command.args(["build", "--quiet", "--package", "server", "--package", OBSERVER]);
+    command.stdin(Stdio::null());
+    for style in STYLES {
+        command.args(["--package", &style.to_string()]);
+    }
+    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    remove_package_variables(&mut command);
+    Some(command)
+}
+
+/// Removes the variables by which `cargo run` tells a program its package: build scripts that
+/// read them would be run again at every build.
+fn remove_package_variables(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        let told =
+            ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+        if told.iter().any(|prefix| text.starts_with(prefix)) {
+            command.env_remove(&name);
+        }
+    }
+}
+
+fn call(mut command: Command) -> Result<(), StageError> {
+    let status = command.status().map_err(StageError::file(Path::new("cargo")))?;
+    if status.success() {
+        return Ok(());
+    }
+    let command = format!("{command:?}");
+    Err(StageError::Command { command, output: status.to_string() })
+}
