@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use zeroize::ZeroizeOnDrop;
 
 /// What a sealed datagram is longer than its frame.
 pub const SEAL_LEN: usize = HEADER_LEN + TAG_LEN;
@@ -55,8 +56,8 @@ pub enum KeyError {
     Format(PathBuf),
 }
 
-/// 32 secret bytes that all who may take part share.
-#[derive(Clone)]
+/// 32 secret bytes that all who may take part share. They are wiped from memory in the end.
+#[derive(Clone, ZeroizeOnDrop)]
 pub struct Key([u8; 32]);
 
 impl std::fmt::Debug for Key {

@@ -9,6 +9,7 @@ mod movie;
 
 use std::io::{Cursor, Write};
 
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use zip::{CompressionMethod, DateTime, ZipWriter, write::SimpleFileOptions};
 
 /// One file that the gateway serves: its key in the URL list, its URL path, its bytes.
@@ -65,20 +66,17 @@ pub enum SampleError {
 /// # Errors
 /// An encoder failed. Encoders write into memory, so that a failure is a defect of this module.
 pub fn samples() -> Result<Vec<Sample>, SampleError> {
-    Ok(vec![
-        Sample { key: "its", path: "/wp-content/uploads/2017/10/logo-its-1.png", bytes: logo()? },
-        Sample {
-            key: "detik",
-            path: "/community/media/visual/2021/04/22/detikcon-ranadan-desktop-1.gif?d=1",
-            bytes: animation()?,
-        },
-        Sample {
-            key: "file2",
-            path: "/uploads/2018/04/file_example_MOV_1280_1_400x8.mov",
-            bytes: movie::movie()?,
-        },
-        Sample { key: "file3", path: "/uploads/2017/02/zip_200.zip", bytes: archive()? },
-    ])
+    type Make = fn() -> Result<Vec<u8>, SampleError>;
+    let samples: [(&str, &str, Make); 4] = [
+        ("its", "/wp-content/uploads/2017/10/logo-its-1.png", || Ok(logo()?)),
+        ("detik", "/community/media/visual/2021/04/22/detikcon-ranadan-desktop-1.gif?d=1", || {
+            Ok(animation()?)
+        }),
+        ("file2", "/uploads/2018/04/file_example_MOV_1280_1_400x8.mov", || Ok(movie::movie()?)),
+        ("file3", "/uploads/2017/02/zip_200.zip", archive),
+    ];
+    let make = |(key, path, make): (_, _, Make)| Ok(Sample { key, path, bytes: make()? });
+    samples.into_par_iter().map(make).collect()
 }
 
 /// Marsaglia's xorshift64. It gives the same noise on every machine; a generator from a crate
