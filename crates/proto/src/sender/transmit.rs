@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use siar_code::CAUCHY_CODE;
 
 use super::config::TransmitBatch;
-use super::schedule::{BlockSource, Conditions};
+use super::interleaving::Conditions;
+use super::schedule::BlockSource;
 use super::{MAX_ANNOUNCE_INTERVAL, Phase, Sender, UNSLOTTED_RECEIVERS};
 use crate::units::{Blocks, Symbols};
 use crate::wire::{Announce, Body, End, Frame, Poll, SYMBOL_HEADER_LEN};
