@@ -91,7 +91,8 @@ impl SendSocket {
             sealing: key.map(Sealing::new),
             sealed: TransmitBatch::default(),
             deferred: Vec::new(),
-            answers: Vec::new(),
+            // Zeroed by the system where it is used, and not all of it is.
+            answers: vec![0; ANSWER_TRAINS * MAX_TRAIN_LEN],
         })
     }
 
@@ -190,7 +191,6 @@ impl SendSocket {
     /// The socket cannot be read.
     pub fn receive(&mut self, mut handle: impl FnMut(SocketAddr, &[u8])) -> io::Result<()> {
         let UdpSocket { socket, state } = self.sender.kernel();
-        self.answers.resize(ANSWER_TRAINS * MAX_TRAIN_LEN, 0);
         loop {
             let mut meta = [RecvMeta::default(); ANSWER_TRAINS];
             let mut trains = self.answers.chunks_mut(MAX_TRAIN_LEN);
