@@ -3,7 +3,7 @@
 //! pipes of its own and a thread that knows which job it has; the end of the pipe is the end
 //! of that job, the others are not touched, and the worker is replaced for the next one.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -25,6 +25,8 @@ pub(crate) struct Pool {
     idle: Arc<AtomicUsize>,
     start_worker: StartWorker,
     observer: Arc<dyn Observer>,
+    /// Whether it was told that no more threads can be started.
+    has_warned: AtomicBool,
 }
 
 struct Submitted {
@@ -87,6 +89,7 @@ impl Pool {
             idle: Arc::default(),
             start_worker,
             observer,
+            has_warned: AtomicBool::new(false),
         }
     }
 
@@ -122,7 +125,11 @@ impl Pool {
         match thread::Builder::new().name(name).spawn(move || attendant.run()) {
             Ok(thread) => threads.push(thread),
             Err(error) if threads.is_empty() => return Err(PoolError::Thread(error)),
-            Err(error) => log::warn!("pool goes on with {} workers: {error}", threads.len()),
+            Err(error) => {
+                if !self.has_warned.swap(true, Ordering::Relaxed) {
+                    log::warn!("pool goes on with {} workers: {error}", threads.len());
+                }
+            }
         }
         Ok(())
     }
@@ -170,12 +177,18 @@ impl Attendant {
         submitted: &Submitted,
     ) -> Result<Duration, WorkerError> {
         let was_idle = slot.is_some();
-        match self.attempt(slot, submitted) {
+        let result = match self.attempt(slot, submitted) {
             Err(WorkerError::Lost { has_begun: false, .. }) if was_idle => {
                 self.attempt(slot, submitted)
             }
             result => result,
+        };
+        let mut phase = lock(&submitted.phase);
+        if !matches!(*phase, JobPhase::GivenUp) {
+            *phase = JobPhase::Done;
         }
+        drop(phase);
+        result
     }
 
     fn attempt(
@@ -196,13 +209,6 @@ impl Attendant {
             *phase = JobPhase::Running(worker.killer());
         }
         let result = worker.run(&submitted.job, self.observer.as_ref());
-        {
-            let mut phase = lock(&submitted.phase);
-            // The worker's next job must not be killed in the name of this one.
-            if !matches!(*phase, JobPhase::GivenUp) {
-                *phase = JobPhase::Done;
-            }
-        }
         if matches!(result, Ok(_) | Err(WorkerError::Task(_))) {
             *slot = Some(worker);
         }
@@ -226,8 +232,11 @@ impl AsyncResult {
         };
         let mut phase = lock(&self.phase);
         match &*phase {
-            // Its result is on the way.
-            JobPhase::Done => return self.result.recv().unwrap_or_else(|_| ended()),
+            JobPhase::Done => {
+                // Its result is on the way, from a thread that may want the phase.
+                drop(phase);
+                return self.result.recv().unwrap_or_else(|_| ended());
+            }
             JobPhase::Running(killer) => killer.kill(),
             JobPhase::Queued | JobPhase::GivenUp => {}
         }
@@ -384,6 +393,27 @@ done
         assert!(matches!(queued.get(&timeout(50)), Err(PoolError::TimedOut(_))));
         let worker = process(busy);
         assert_eq!(process(pool.apply_async(job("works"))), worker);
+    }
+
+    #[test]
+    fn a_job_can_be_given_up_while_its_dead_worker_is_replaced() {
+        fn start_slowly() -> Result<WorkerProcess, WorkerError> {
+            thread::sleep(Duration::from_millis(200));
+            start_worker()
+        }
+        let (done, ended) = channel::bounded(1);
+        thread::spawn(move || {
+            let pool = Pool::with_workers(1, Arc::new(Quiet), start_slowly);
+            for _ in 0..3 {
+                process(pool.apply_async(job("die later")));
+                thread::sleep(Duration::from_millis(50));
+                let given_up = pool.apply_async(job("works")).get(&timeout(50));
+                assert!(matches!(given_up, Err(PoolError::TimedOut(_))), "{given_up:?}");
+                process(pool.apply_async(job("works")));
+            }
+            done.send(()).unwrap();
+        });
+        ended.recv_timeout(Duration::from_secs(30)).unwrap();
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! Whom everything is told that happens in a process: it notes that a task advances, and hands
 //! events to the threads that write and show them.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
+
+use crossbeam::channel;
 
 use super::bars::Bars;
 use super::event_file::{EventFile, EventFileError};
@@ -21,9 +24,25 @@ pub(crate) enum ConsoleError {
     /// The event file cannot be made.
     #[error(transparent)]
     EventFile(#[from] EventFileError),
-    /// The thread that prints cannot be started.
-    #[error("cannot start the thread that prints: {0}")]
+    /// A thread that prints or writes cannot be started.
+    #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
+}
+
+/// What nobody reads within this time at the very end is not waited for.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Says on standard error what went wrong, from a thread: nobody may read that either.
+pub(super) fn say_last(text: String) {
+    let (said, is_said) = channel::bounded(1);
+    let say = move || {
+        // Where standard error cannot be written to, nothing is left to say it by.
+        let _ = io::stderr().write_all(text.as_bytes());
+        let _ = said.send(());
+    };
+    if thread::Builder::new().spawn(say).is_ok() {
+        let _ = is_said.recv_timeout(LAST_WORDS);
+    }
 }
 
 /// Tells the threads that write the event file and that print.
@@ -78,13 +97,13 @@ impl Console {
     /// Waits until all is written and shown, and says how the process ends. With `patience`, what
     /// nobody reads is given up when nothing could be printed for so long.
     pub(crate) fn finish(&self, is_success: bool, patience: Option<Duration>) -> ExitCode {
-        let written = self.event_file.as_ref().map_or(Ok(()), EventFile::finish);
+        let written = self.event_file.as_ref().map_or(Ok(()), |file| file.finish(patience));
         let written = written.map_err(|error| error.to_string());
         let shown = self.screen.finish(patience);
         let mut is_success = is_success;
         for error in [written.err(), shown.err()].into_iter().flatten() {
             is_success = false;
-            eprintln!("error: {error}");
+            say_last(format!("error: {error}\n"));
         }
         if is_success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser};
 use jiff::Timestamp;
 
-use super::console::Console;
+use super::console::{Console, ConsoleError, say_last};
 use super::options::{ClientOptions, ConsoleOptions, ServerOptions};
 use super::script_lines;
 use crate::client::activity::TaskTimeout;
@@ -52,7 +52,7 @@ pub fn run_client(style: Style, body: impl FnOnce(&Run)) -> ExitCode {
     }
     let console = match Console::new(&options.console, false) {
         Ok(console) => Arc::new(console),
-        Err(error) => return usage_error(&error),
+        Err(error) => return console_error(&error),
     };
     remove_abandoned_files(&options.dir);
     let concurrent = match style {
@@ -171,7 +171,7 @@ pub fn run_server() -> ExitCode {
     }
     let console = match Console::new(&options.console, options.dump) {
         Ok(console) => console,
-        Err(error) => return usage_error(&error),
+        Err(error) => return console_error(&error),
     };
     let result = receive(&options.receive_config(), &console);
     match &result {
@@ -201,6 +201,18 @@ fn completions<O: CommandFactory>(options: &ConsoleOptions, name: &str) -> Optio
 }
 
 fn usage_error(error: &dyn Display) -> ExitCode {
-    eprintln!("error: {error}");
+    say_last(format!("error: {error}\n"));
     ExitCode::from(2)
+}
+
+/// An event file that cannot be made is named wrongly; a thread that cannot be started is not the
+/// command line's fault.
+fn console_error(error: &ConsoleError) -> ExitCode {
+    match error {
+        ConsoleError::EventFile(error) => usage_error(error),
+        ConsoleError::Thread(_) => {
+            say_last(format!("error: {error}\n"));
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender, TrySendError};
+use crossbeam::channel::{self, Receiver, SendTimeoutError, Sender, TrySendError};
 
+use super::event_file::wait_while_written;
 use super::printer::{Printer, capture_log};
 use crate::event::{Event, Progress};
 use crate::lock::lock;
@@ -91,33 +92,20 @@ impl Screen {
     /// Something could not be shown.
     pub(super) fn finish(&self, patience: Option<Duration>) -> Result<(), String> {
         let Some(thread) = lock(&self.thread).take() else { return Ok(()) };
-        let patience = patience.unwrap_or(Duration::MAX);
-        let mut written = self.written.load(Ordering::Relaxed);
-        let mut end = Some(Message::End);
-        loop {
-            if let Some(message) = end.take() {
-                end = self
-                    .queue
-                    .send_timeout(message, patience)
-                    .err()
-                    .map(|error| error.into_inner());
-                thread.thread().unpark();
-            }
-            match self.outcome.recv_timeout(patience) {
-                Ok(None) => return Ok(()),
-                Ok(Some(error)) => return Err(error),
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err("the thread that prints has panicked".to_owned());
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-            let before = std::mem::replace(&mut written, self.written.load(Ordering::Relaxed));
-            if before == written {
-                let lost = self.queue.len() as u64 + self.lost.load(Ordering::Relaxed);
-                return Err(format!(
-                    "nobody reads what is printed: {lost} messages were not shown"
-                ));
-            }
+        let unread = || {
+            let lost = self.queue.len() as u64 + self.lost.load(Ordering::Relaxed);
+            Err(format!("nobody reads what is printed: {lost} messages were not shown"))
+        };
+        let end = self.queue.send_timeout(Message::End, patience.unwrap_or(Duration::MAX));
+        thread.thread().unpark();
+        if matches!(end, Err(SendTimeoutError::Timeout(_))) {
+            return unread();
+        }
+        match wait_while_written(&self.outcome, &self.written, patience) {
+            Some(Ok(None)) => Ok(()),
+            Some(Ok(Some(error))) => Err(error),
+            Some(Err(_)) => Err("the thread that prints has panicked".to_owned()),
+            None => unread(),
         }
     }
 }

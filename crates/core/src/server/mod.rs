@@ -92,6 +92,9 @@ pub enum ReceiveError {
     /// The key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The threads that write files cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] std::io::Error),
     /// Files cannot be written where they are to go.
     #[error("cannot write to {dir}: {error}")]
     Dir {

@@ -45,7 +45,7 @@ pub fn receive(
     let wakeup = socket.wakeup().map_err(NetError::from)?;
     let wake: Wake = Arc::new(move || wakeup.wake());
     let mut server = Server::start(config, observer, key.as_ref(), recv_buffer, &wake)
-        .map_err(NetError::from)?;
+        .map_err(ReceiveError::Thread)?;
     let address = socket.local_address().map_err(NetError::from)?.to_string();
     server.tell(EventKind::Listening { address });
     Deadlines::new(Instant::now()).run(&mut server, &mut socket, &stopped)?;
