@@ -1,4 +1,4 @@
-//! Frames as an attacker would choose them: well formed, with values near those that count.
+//! Frames that an attacker would choose: well formed, with values near the limits.
 
 use std::net::SocketAddr;
 
@@ -8,12 +8,12 @@ use siar_proto::wire::{
     ReceiverState, Refuse, RefuseReason, Status, Symbol, TransferId,
 };
 
-/// One of a few hosts.
+/// Chooses one of a few hosts.
 pub(crate) fn host(u: &mut Unstructured<'_>) -> Result<SocketAddr> {
     Ok(SocketAddr::from(([10, 0, 0, u.int_in_range(1..=4)?], 5005)))
 }
 
-/// A datagram of one of a few transfers, or none of the protocol.
+/// Chooses a datagram of one of a few transfers, or bytes that are not a frame.
 pub(crate) fn datagram(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     if u.ratio(1, 8)? {
         let len = u.int_in_range(0..=200)?;

@@ -1,7 +1,8 @@
-//! What reads bytes from the network, from worker processes, and from URL lists, each as a function of bytes that panics if a promise breaks.
+//! The fuzz targets: each code that reads bytes from the network, from worker processes or from URL
+//! lists is a function of bytes, which panics if a promise is broken.
 //!
-//! `cargo +nightly fuzz run --features libfuzzer TARGET` looks for such bytes guided by
-//! coverage; on stable, `cargo test -p siar-fuzz` plays the corpus and random bytes.
+//! `cargo +nightly fuzz run --features libfuzzer TARGET` searches for such bytes, guided by
+//! coverage. With stable Rust, `cargo test -p siar-fuzz` runs the corpus and random bytes.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // A panic is what is looked for.
 
@@ -22,10 +23,10 @@ use siar_proto::wire::Frame;
 pub use receiver::receiver;
 pub use sender::sender;
 
-/// A target's name and what it does with bytes.
+/// A target's name and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All of them.
+/// All targets.
 pub const TARGETS: [Target; 7] = [
     ("frame", frame),
     ("sealed", sealed),
@@ -36,7 +37,7 @@ pub const TARGETS: [Target; 7] = [
     ("urls", urls),
 ];
 
-/// What can be parsed as a frame means the same when it is emitted and parsed again.
+/// A frame has the same meaning after it is parsed, emitted and parsed again.
 pub fn frame(bytes: &[u8]) {
     if let Ok(parsed) = Frame::parse(bytes) {
         let emitted = parsed.to_datagram();
@@ -44,11 +45,11 @@ pub fn frame(bytes: &[u8]) {
     }
 }
 
-/// Nothing but what was sealed with the key opens, and only as it was sealed.
+/// Only datagrams that were sealed with the key open, and only unchanged.
 pub fn sealed(bytes: &[u8]) {
     static KEY: OnceLock<Key> = OnceLock::new();
     let key = KEY.get_or_init(|| {
-        // Always the same.
+        // The key is the same in every run.
         let mut file = tempfile::NamedTempFile::new().unwrap();
         write!(file, "{}", "5a".repeat(32)).unwrap();
         Key::load(file.path()).unwrap()
@@ -58,7 +59,7 @@ pub fn sealed(bytes: &[u8]) {
     let (mut out, mut sealer) = (Vec::new(), Sealer::new(key));
     sealer.seal(bytes, &mut out);
     assert_eq!(opener.open(&out).ok(), Some(bytes));
-    // Where to change it, and how, is taken from the bytes themselves.
+    // The first bytes choose the place and the kind of the change.
     if let [first, second, third, ..] = *bytes {
         let at = usize::from(u16::from_be_bytes([first, second])) % out.len();
         out[at] ^= third.max(1);
@@ -77,7 +78,7 @@ pub fn name(bytes: &[u8]) {
     }
 }
 
-/// Is told and does nothing.
+/// An observer that ignores everything.
 #[derive(Debug)]
 pub struct Ignore;
 
@@ -90,7 +91,7 @@ impl Observer for Ignore {
     fn progress(&self, _: Progress) {}
 }
 
-/// What comes through the pipes of worker processes, from either end.
+/// The messages of worker processes are parsed, in both directions.
 pub fn messages(bytes: &[u8]) {
     let mut left = bytes;
     while let Ok(Followed::Result(_)) = follow(&mut left, &Ignore) {}
@@ -101,7 +102,7 @@ pub fn messages(bytes: &[u8]) {
     }
 }
 
-/// A URL list holds only URLs that can be downloaded, or is refused.
+/// A URL list contains only URLs that can be downloaded, or is refused.
 pub fn urls(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     let Ok(tasks) = siar_core::client::urls::parse(Path::new("urls.toml"), text) else { return };

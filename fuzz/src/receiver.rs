@@ -1,4 +1,4 @@
-//! A receiving state machine under arbitrary datagrams.
+//! A receiving state machine that gets arbitrary datagrams.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -13,10 +13,10 @@ use crate::choice::{datagram, host};
 const MAX_FILE: u64 = 1 << 20;
 const BLOCK_MEMORY: usize = 4000;
 
-/// Never panics, never sends more bytes to a host than it got from it, and asks for a file to
-/// be published only once, whenever its blocks are written.
+/// The receiver never panics, never sends more bytes to a host than it received from it, and asks
+/// for a file to be published only once, in whatever order its blocks are written.
 pub fn receiver(bytes: &[u8]) {
-    // Bytes that are used up end the run.
+    // The run ends when the bytes are used up.
     let _ = play(&mut Unstructured::new(bytes));
 }
 

@@ -1,4 +1,4 @@
-//! A sending state machine under arbitrary answers.
+//! A sending state machine that gets arbitrary answers.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -14,11 +14,12 @@ use crate::choice::{datagram, host};
 const TRANSFER: TransferId = TransferId(42);
 const SIZE: usize = 3100;
 const SYMBOLS: u64 = 31;
-/// Three receivers at four hosts, each at its costliest.
-const MOST_SYMBOLS: u64 = 500_000;
-const MOST_TIME: Duration = Duration::from_secs(30 * 60);
+/// The bounds for three receivers at four hosts, each as costly as possible.
+const MAX_SYMBOLS: u64 = 500_000;
+const MAX_TIME: Duration = Duration::from_secs(30 * 60);
 
-/// Never panics, ends within bounds, and counts a file as confirmed only by one who has it.
+/// The sender never panics, ends within bounds, and counts a file as confirmed only by a receiver
+/// that has it.
 pub fn sender(bytes: &[u8]) {
     let _ = play(&mut Unstructured::new(bytes));
 }
@@ -46,7 +47,7 @@ fn play(u: &mut Unstructured<'_>) -> Result<()> {
     let mut holders = HashSet::new();
     let mut batch = TransmitBatch::default();
     let mut symbols = 0;
-    // When the bytes are used up nobody answers any more: it must end by itself.
+    // When the bytes are used up, nobody answers any more: the sender must end by itself.
     while !sender.is_ended() {
         match u.is_empty() {
             true => now = now.max(sender.poll_timeout(now).expect("something is due")),
@@ -72,14 +73,14 @@ fn play(u: &mut Unstructured<'_>) -> Result<()> {
         while sender.poll_transmit(now, &mut source, 16, &mut batch).expect("bytes in memory") {
             assert!(batch.segment_len > 0 && batch.bytes.len() <= 16 * batch.segment_len);
             symbols += (batch.bytes.len() / batch.segment_len) as u64;
-            assert!(symbols < MOST_SYMBOLS, "{symbols} datagrams for {SYMBOLS} symbols");
+            assert!(symbols < MAX_SYMBOLS, "{symbols} datagrams for {SYMBOLS} symbols");
         }
         while let Some(event) = sender.poll_event() {
             if let SenderEvent::Confirmed { receiver, server } = event {
                 assert!(holders.contains(&(server, receiver)), "{server} has it not");
             }
         }
-        assert!(now - start < MOST_TIME || !u.is_empty(), "it goes on for ever");
+        assert!(now - start < MAX_TIME || !u.is_empty(), "it goes on for ever");
     }
     for outcome in sender.outcomes() {
         if outcome.result.is_ok() {

@@ -1,4 +1,4 @@
-//! What happened, as data: everything that is shown or judged is made from events.
+//! Events: what happened, as data. All output and all records are made from events.
 
 use std::sync::{Arc, LazyLock};
 
@@ -20,7 +20,7 @@ pub enum Style {
 }
 
 impl Style {
-    /// As its crate, its program and its lines are called.
+    /// Returns the name of the style's crate and program, as its lines show it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -38,28 +38,28 @@ impl std::fmt::Display for Style {
     }
 }
 
-/// One thing that happened, as one JSON line.
+/// One event, which is written as one JSON line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// When, to the microsecond.
+    /// The time of the event, to the microsecond.
     #[serde(with = "microseconds")]
     pub time: Timestamp,
-    /// What, in the field `event`, with fields of its own.
+    /// The kind, in the JSON field `event`, with fields of its own.
     #[serde(flatten)]
     pub kind: EventKind,
-    /// The process that it happened in.
+    /// The id of the process in which the event happened.
     pub pid: u32,
-    /// The thread that it happened in, as the kernel numbers it.
+    /// The id of the thread in which the event happened, as the kernel numbers it.
     pub tid: i32,
-    /// At a client: its style.
+    /// The style of the client; `None` at the server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub style: Option<Style>,
-    /// At a client: the task's key in the URL list.
+    /// The task's key in the URL list; `None` if the event concerns no single task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
 }
 
-/// The kernel is asked once: events are many.
+/// The process id, which the kernel is asked for only once because events are many.
 static PID: LazyLock<u32> = LazyLock::new(std::process::id);
 
 thread_local! {
@@ -67,7 +67,7 @@ thread_local! {
 }
 
 impl Event {
-    /// An event that happens now, here.
+    /// Makes an event of the calling thread, at the present time.
     #[must_use]
     pub fn now(kind: EventKind) -> Self {
         Self {
@@ -81,7 +81,7 @@ impl Event {
     }
 }
 
-/// What can happen, at a client and at a server.
+/// The kinds of events, at a client and at a server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[allow(missing_docs)] // The fields' names and units are the contract of `--events`.
@@ -107,8 +107,8 @@ pub enum EventKind {
     SourceSent {
         datagrams: u64,
     },
-    /// The seconds count from the start of the broadcast, to the first and the last of them;
-    /// both are zero if there were none.
+    /// The times, in seconds from the start of the broadcast, of the first and the last repair
+    /// datagram; both are zero without repair datagrams.
     RepairSent {
         datagrams: u64,
         first_seconds: f64,
@@ -170,7 +170,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// Whether only a record (`--events`) tells of it, and nothing else that a client shows.
+    /// Whether the event is only written to the record (`--events`), and no client prints it.
     #[must_use]
     pub fn is_only_recorded(&self) -> bool {
         matches!(
@@ -184,45 +184,45 @@ impl EventKind {
     }
 }
 
-/// How far a task is within a phase; told often, kept nowhere.
+/// The progress of a task within a phase; it is reported often and never recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// The task's key.
+    /// The task's key in the URL list.
     pub task: String,
-    /// What it is doing.
+    /// The phase of the task.
     pub phase: Phase,
-    /// How much is done, in the phase's unit (bytes, milliseconds, datagrams, servers).
+    /// The amount that is done, in the phase's unit (bytes, milliseconds, datagrams, servers).
     pub done: u64,
-    /// Of how much; zero if unknown.
+    /// The whole amount, in the same unit as `done`; zero if it is unknown.
     pub total: u64,
 }
 
-/// What a task is doing.
+/// The phases of a task, with the units of their progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// Bytes over HTTP.
+    /// Download over HTTP, in bytes.
     Downloading,
-    /// Milliseconds of the simulated work.
+    /// Simulated work, in milliseconds.
     Waiting,
-    /// Datagrams of the file.
+    /// Broadcast of the file, in datagrams.
     Broadcasting,
-    /// Servers that confirmed.
+    /// Confirmation, in servers that have confirmed.
     Confirming,
 }
 
-/// Whoever is told what happens.
+/// The receiver of all events and progress reports.
 pub trait Observer: Send + Sync {
-    /// Whether a record is kept; else a task does not tell what
-    /// [is only recorded](EventKind::is_only_recorded).
+    /// Whether a record is kept. If not, tasks do not report events that are [only
+    /// recorded](EventKind::is_only_recorded).
     fn is_recording(&self) -> bool;
-    /// Something happened.
+    /// Reports an event.
     fn event(&self, event: Event);
-    /// Something is under way.
+    /// Reports progress.
     fn progress(&self, progress: Progress);
 }
 
-/// A task's own voice: adds its style and key to what it tells.
+/// A task's voice: it adds the task's style and key to what the task reports.
 #[derive(Clone)]
 pub struct TaskVoice {
     style: Style,
@@ -231,13 +231,13 @@ pub struct TaskVoice {
 }
 
 impl TaskVoice {
-    /// The voice of `task`.
+    /// Makes the voice of `task`.
     #[must_use]
     pub fn new(style: Style, task: &str, observer: Arc<dyn Observer>) -> Self {
         Self { style, task: task.to_owned(), observer }
     }
 
-    /// Tells what happened.
+    /// Reports an event.
     pub fn event(&self, kind: EventKind) {
         if kind.is_only_recorded() && !self.observer.is_recording() {
             return;
@@ -249,7 +249,7 @@ impl TaskVoice {
         });
     }
 
-    /// Tells how far it is.
+    /// Reports progress; `done` and `total` have the unit of `phase`.
     pub fn progress(&self, phase: Phase, done: u64, total: u64) {
         self.observer.progress(Progress { task: self.task.clone(), phase, done, total });
     }

@@ -1,14 +1,14 @@
-//! What Siar's four clients and its server share.
+//! The code that Siar's four clients and its server share.
 //!
-//! Data flows one way: options, task, fetch, broadcast, events, report. Each folder uses only
-//! those below it:
+//! Data flows in one direction: options, task, fetch, broadcast, events, report. Each folder uses
+//! only the folders below it in this table:
 //!
 //! | folder | knows |
 //! |---|---|
 //! | [`face`] | terminals, clap |
 //! | [`client`], [`server`] | HTTP and processes; threads that write files |
 //! | [`io`] | sockets, disks, keys |
-//! | [`event`] | what happened, as data: all that is shown or judged is made from it |
+//! | [`event`] | events as data: all output and all records are made from them |
 //!
 //! Below all of them are the crates `siar-proto`, the protocol without I/O, and `siar-code`, its
 //! erasure code.

@@ -1,8 +1,9 @@
-//! Mutexes whose content outlives a panic.
+//! Mutexes whose content stays valid after a panic.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A panic is told by whoever joins its thread; what that thread had written stays valid.
+/// Locks a mutex even if a thread has panicked with it: whoever joins that thread reports the
+/// panic, and what the thread had written stays valid.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,17 +1,17 @@
-//! A panic costs what panicked, and no more.
+//! The containment of panics: a panic ends one job only.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// What `work` gives, or what it said when it panicked.
+/// Returns the result of `work`, or its message if it panicked.
 ///
 /// # Errors
-/// It panicked.
+/// `work` panicked.
 pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panic_message(panic.as_ref()).to_owned())
 }
 
-/// What a panic said.
+/// Returns the message of a panic.
 #[must_use]
 pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
     panic

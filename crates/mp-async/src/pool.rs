@@ -1,7 +1,7 @@
-//! Python's `multiprocessing.Pool`, without its flaw: there, a worker that is killed takes its
-//! job's result with it and `get` waits for ever (cpython issue 66587). Here every worker has
-//! pipes of its own and a thread that knows which job it has; the end of the pipe is the end
-//! of that job, the others are not touched, and the worker is replaced for the next one.
+//! Python's `multiprocessing.Pool` without its flaw: in Python, a worker that is killed takes its
+//! job's result with it, and `get` waits for ever (cpython issue 66587). Here every worker has
+//! pipes of its own and a thread that knows the worker's job. The end of the pipe ends only that
+//! job, and the worker is replaced for the next job.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,10 +13,10 @@ use siar_core::client::activity::{TaskTimeout, TimedOut};
 use siar_core::client::worker::{Job, Killer, WorkerError, WorkerProcess};
 use siar_core::event::Observer;
 
-/// What starts a worker process.
+/// The function that starts a worker process.
 type StartWorker = fn() -> Result<WorkerProcess, WorkerError>;
 
-/// At most `processes` workers, started when there is a job for them.
+/// A pool of at most `processes` workers, which are started when there is a job for them.
 pub(crate) struct Pool {
     jobs: Option<Sender<Submitted>>,
     queue: Receiver<Submitted>,
@@ -25,7 +25,7 @@ pub(crate) struct Pool {
     idle: Arc<AtomicUsize>,
     start_worker: StartWorker,
     observer: Arc<dyn Observer>,
-    /// Whether it was told that no more threads can be started.
+    /// Whether a warning was logged that no more threads can be started.
     has_warned: AtomicBool,
 }
 
@@ -35,7 +35,7 @@ struct Submitted {
     result: Sender<Result<Duration, PoolError>>,
 }
 
-/// Where a job is, while its result is waited for.
+/// The phase of a job whose result is waited for.
 #[derive(Default)]
 enum JobPhase {
     #[default]
@@ -49,16 +49,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A job without a result.
+/// The reason why a job has no result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PoolError {
-    /// Its worker failed or was lost.
+    /// The job's worker failed or was lost.
     #[error(transparent)]
     Worker(#[from] WorkerError),
-    /// It did not advance for the time it was given; its worker was killed.
+    /// The job did not advance for the timeout; its worker was killed.
     #[error(transparent)]
     TimedOut(#[from] TimedOut),
-    /// No thread can be started to look after a worker.
+    /// No thread can be started to attend to a worker.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] std::io::Error),
 }
@@ -70,7 +70,7 @@ pub(crate) struct AsyncResult {
 }
 
 impl Pool {
-    /// A pool without workers yet.
+    /// Makes a pool without workers.
     pub(crate) fn new(processes: usize, observer: Arc<dyn Observer>) -> Self {
         Self::with_workers(processes, observer, WorkerProcess::spawn)
     }
@@ -93,18 +93,18 @@ impl Pool {
         }
     }
 
-    /// Queues `job`, and starts a worker for it if all are busy and more are allowed.
+    /// Queues `job`, and starts a worker for it if all workers are busy and one more is allowed.
     pub(crate) fn apply_async(&self, job: Job) -> AsyncResult {
         let (sender, result) = channel::bounded(1);
         let phase = Arc::default();
         if let Err(error) = self.ensure_worker() {
-            // The channel is empty and its receiver is held here.
+            // The channel is empty, and its receiver is still held here.
             let _ = sender.send(Err(error));
             return AsyncResult { result, phase };
         }
         let submitted = Submitted { job, phase: Arc::clone(&phase), result: sender };
         if let Some(jobs) = &self.jobs {
-            // The pool holds a receiver of its own.
+            // The pool holds a receiver of its own, so that the queue is open.
             let _ = jobs.send(submitted);
         }
         AsyncResult { result, phase }
@@ -136,7 +136,7 @@ impl Pool {
 }
 
 impl Drop for Pool {
-    /// Lets the queued jobs finish and the workers end.
+    /// Waits until the queued jobs are finished and the workers have ended.
     fn drop(&mut self) {
         self.jobs = None;
         for thread in lock(&self.threads).drain(..) {
@@ -147,7 +147,7 @@ impl Drop for Pool {
     }
 }
 
-/// The thread that looks after one worker process, and starts another when it is lost.
+/// The thread that attends to one worker process, and replaces the worker when it is lost.
 struct Attendant {
     queue: Receiver<Submitted>,
     idle: Arc<AtomicUsize>,
@@ -164,13 +164,13 @@ impl Attendant {
             self.idle.fetch_sub(1, Ordering::AcqRel);
             let Ok(submitted) = submitted else { return };
             let result = self.attend(&mut worker, &submitted);
-            // Nobody may be waiting any more.
+            // The caller may no longer wait for the result.
             let _ = submitted.result.send(result.map_err(PoolError::from));
         }
     }
 
-    /// Has the job done by the worker that is there, or by a new one. One that died while it was
-    /// idle costs no job.
+    /// Runs the job on the present worker or on a new one. A worker that died while it was idle
+    /// costs no job.
     fn attend(
         &self,
         slot: &mut Option<WorkerProcess>,
@@ -217,8 +217,8 @@ impl Attendant {
 }
 
 impl AsyncResult {
-    /// Waits for the result, and gives up when the job has not advanced for the timeout: its worker
-    /// is killed.
+    /// Waits for the result. If the job does not advance for the timeout, gives up and kills the
+    /// worker.
     pub(crate) fn get(self, timeout: &TaskTimeout) -> Result<Duration, PoolError> {
         let ended = || Err(PoolError::Worker(WorkerError::Task("its pool ended".to_owned())));
         let received = timeout.wait(|deadline| match self.result.recv_deadline(deadline) {
@@ -233,7 +233,7 @@ impl AsyncResult {
         let mut phase = lock(&self.phase);
         match &*phase {
             JobPhase::Done => {
-                // Its result is on the way, from a thread that may want the phase.
+                // The result is on the way, from a thread that may need the phase.
                 drop(phase);
                 return self.result.recv().unwrap_or_else(|_| ended());
             }
@@ -259,7 +259,7 @@ mod tests {
 
     use super::*;
 
-    /// A worker in shell script: what a task's URL says is what becomes of it.
+    /// A worker in shell script: the URL of a task says how its job ends.
     const WORKER: &str = r#"
 begin() { printf '{"Progress":{"task":"t","phase":"waiting","done":1,"total":1}}\n'; }
 while read -r job; do
@@ -314,7 +314,7 @@ done
 
     const LONG: u64 = 60_000;
 
-    /// The process that did the job tells its number as the job's time.
+    /// Returns the id of the process that did the job; this worker returns it as the job's time.
     fn process(result: AsyncResult) -> u64 {
         result.get(&timeout(LONG)).unwrap().as_secs()
     }
@@ -365,7 +365,7 @@ done
         for _ in 0..5 {
             process(pool.apply_async(job("works")));
             process(pool.apply_async(job("die later")));
-            // Before and after its death was to be noticed.
+            // One job follows at once on a death, another one after the death can be noticed.
             process(pool.apply_async(job("works")));
             process(pool.apply_async(job("die later")));
             thread::sleep(Duration::from_millis(50));

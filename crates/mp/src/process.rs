@@ -7,7 +7,7 @@ use std::time::Duration;
 use siar_core::client::worker::{Job, WorkerError, WorkerProcess};
 use siar_core::event::Observer;
 
-/// A child process that does one job, and the thread that listens to what it tells.
+/// A child process that does one job, and the thread that reads its messages.
 pub(crate) struct Process(Result<JoinHandle<Result<Duration, WorkerError>>, WorkerError>);
 
 impl Process {
@@ -21,9 +21,9 @@ impl Process {
         }))
     }
 
-    /// Waits for its end: how long the job took, or what became of it.
+    /// Waits for the end of the child; returns how long the job took, or the error.
     pub(crate) fn join(self) -> Result<Duration, WorkerError> {
-        // The listening thread has no panics of its own.
+        // The reading thread has no panics of its own.
         self.0?.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }

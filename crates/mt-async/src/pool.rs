@@ -1,4 +1,4 @@
-//! Python's `concurrent.futures.ThreadPoolExecutor`: `submit` gives a future.
+//! Python's `concurrent.futures.ThreadPoolExecutor`: `submit` returns a future.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,19 +20,19 @@ pub(crate) struct ThreadPoolExecutor {
     jobs: Arc<SegQueue<Job>>,
 }
 
-/// A job without a result.
+/// The reason why a job has no result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum JobError<E> {
-    /// The job's own error.
+    /// The job returned an error.
     #[error("{0}")]
     Failed(E),
-    /// It panicked.
+    /// The job panicked.
     #[error("its thread panicked: {0}")]
     Panicked(String),
-    /// It did not advance for the time it was given.
+    /// The job did not advance for the timeout.
     #[error(transparent)]
     TimedOut(#[from] TimedOut),
-    /// The pool has no threads to run it.
+    /// The pool's threads could not be started.
     #[error("cannot start the pool's threads: {0}")]
     NoThreads(#[source] Arc<rayon::ThreadPoolBuildError>),
     /// The pool ended before the job began.
@@ -40,14 +40,14 @@ pub(crate) enum JobError<E> {
     Cancelled,
 }
 
-/// Python's `Future`: the result of a submitted job, once it is there.
+/// Python's `Future`: the result of a submitted job, once it is available.
 pub(crate) struct JobFuture<T>(Result<Submitted<T>, Arc<rayon::ThreadPoolBuildError>>);
 
-/// What a job gives, or what it said when it panicked.
+/// The receiver of a job's result, or of the message of its panic.
 type Submitted<T> = oneshot::Receiver<Result<T, String>>;
 
 impl ThreadPoolExecutor {
-    /// A pool of `max_workers` threads.
+    /// Makes a pool of `max_workers` threads.
     pub(crate) fn new(max_workers: usize) -> Self {
         let threads = rayon::ThreadPoolBuilder::new()
             .num_threads(max_workers)
@@ -57,7 +57,7 @@ impl ThreadPoolExecutor {
         Self { threads, jobs: Arc::default() }
     }
 
-    /// Queues `job`. Its panic becomes its future's error.
+    /// Queues `job`. A panic of the job becomes the error of its future.
     pub(crate) fn submit<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> T + Send + 'static,
@@ -68,10 +68,10 @@ impl ThreadPoolExecutor {
         };
         let (result, submitted) = oneshot::channel();
         self.jobs.push(Box::new(move || {
-            // Nobody may be waiting any more.
+            // The caller may no longer wait for the result.
             let _ = result.send(caught(job));
         }));
-        // rayon promises no order among spawned jobs; the queue does.
+        // rayon does not start spawned jobs in order; the queue does.
         let jobs = Arc::clone(&self.jobs);
         threads.spawn(move || {
             if let Some(job) = jobs.pop() {
@@ -83,7 +83,7 @@ impl ThreadPoolExecutor {
 }
 
 impl<T, E> JobFuture<Result<T, E>> {
-    /// Blocks until the result is there, or until the job has not advanced for the timeout.
+    /// Waits until the result is available, or until the job has not advanced for the timeout.
     pub(crate) fn result(self, timeout: &TaskTimeout) -> Result<T, JobError<E>> {
         let mut submitted = self.0.map_err(JobError::NoThreads)?;
         match timeout.wait(|deadline| block_on_until(&mut submitted, deadline))? {
@@ -94,7 +94,7 @@ impl<T, E> JobFuture<Result<T, E>> {
     }
 }
 
-/// As `futures::executor::block_on`, but only until `deadline`.
+/// Does the same as `futures::executor::block_on`, but stops at `deadline`.
 fn block_on_until<F: Future + Unpin>(future: &mut F, deadline: Instant) -> Option<F::Output> {
     let waker = Arc::new(Unpark(thread::current())).into();
     let mut context = Context::from_waker(&waker);
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_pool_without_threads_says_why() {
-        // A stack of half the address space cannot be had.
+        // The system cannot provide a stack of half the address space.
         let builder = rayon::ThreadPoolBuilder::new().num_threads(1).stack_size(1 << 46);
         let threads = builder.build().map_err(Arc::new);
         let pool = ThreadPoolExecutor { threads, jobs: Arc::default() };

@@ -5,33 +5,33 @@ use std::thread::Builder;
 
 use crossbeam::channel::{Receiver, bounded};
 
-/// A thread that was started, and what it gives.
+/// A started thread, and the result of its work.
 ///
-/// As in Python, a join waits for the thread's result, and not for the system's thread: that one is
-/// detached, so that its stack serves the next one. With `std::thread::JoinHandle`, each of a
-/// thousand ended threads would keep its stack until it is joined.
+/// As in Python, `join` waits for the thread's result and not for the system's thread. The system's
+/// thread is detached, so that its stack serves the next thread. With `std::thread::JoinHandle`,
+/// each of a thousand ended threads would keep its stack until it is joined.
 pub(crate) struct Thread<T>(Result<Receiver<T>, io::Error>);
 
-/// A thread without a result.
+/// The reason why a thread has no result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ThreadError<E> {
-    /// The work's own error.
+    /// The work returned an error.
     #[error("{0}")]
     Failed(E),
-    /// It panicked.
+    /// The work panicked.
     #[error("its thread panicked")]
     Panicked,
-    /// It was not started.
+    /// The thread was not started.
     #[error("cannot start a thread: {0}")]
     NotStarted(#[source] io::Error),
 }
 
 impl<T: Send + 'static, E: Send + 'static> Thread<Result<T, E>> {
-    /// Starts a thread of this name that does `work`.
+    /// Starts a thread with this name that does `work`.
     pub(crate) fn start(name: &str, work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Self {
         let (result, given) = bounded(1);
         let thread = Builder::new().name(name.to_owned()).spawn(move || {
-            // Nobody may be waiting any more.
+            // The caller may no longer wait for the result.
             let _ = result.send(work());
         });
         Self(thread.map(|_detached| given))

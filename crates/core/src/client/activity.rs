@@ -1,4 +1,4 @@
-//! How long each task has not advanced: the one place that both pools' `--timeout` goes by.
+//! The record of when each task last advanced; both pools apply `--timeout` to it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::lock::lock;
 
-/// A result was waited for too long.
+/// The error of a result that was given up: the task has not advanced for too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("given up: no progress for {0:?} (--timeout)")]
 pub struct TimedOut(pub Duration);
@@ -18,7 +18,7 @@ pub struct Activity(Mutex<Latest>);
 #[derive(Debug)]
 struct Latest {
     of_any: Instant,
-    /// Of the tasks that have started.
+    /// The times of the tasks that have started.
     of_started: HashMap<String, Instant>,
 }
 
@@ -30,7 +30,7 @@ impl Default for Activity {
 }
 
 impl Activity {
-    /// `task` has advanced now; `starts`: by being started.
+    /// Notes that `task` has advanced now; `starts` says that it has just been started.
     pub fn note(&self, task: &str, starts: bool) {
         let now = Instant::now();
         let mut latest = lock(&self.0);
@@ -42,7 +42,7 @@ impl Activity {
         }
     }
 
-    /// When `task` last advanced; until it has started, when any task has.
+    /// Returns when `task` last advanced, or, until it has started, when any task did.
     #[must_use]
     pub fn latest(&self, task: &str) -> Instant {
         let latest = lock(&self.0);
@@ -50,7 +50,7 @@ impl Activity {
     }
 }
 
-/// How long the result of one task is waited for.
+/// The timeout of a task's result.
 #[derive(Debug, Clone)]
 pub struct TaskTimeout {
     activity: Arc<Activity>,
@@ -59,17 +59,17 @@ pub struct TaskTimeout {
 }
 
 impl TaskTimeout {
-    /// Until `task` has not advanced for `timeout`.
+    /// Makes a timeout that ends when `task` has not advanced for `timeout`.
     #[must_use]
     pub fn new(activity: Arc<Activity>, task: &str, timeout: Duration) -> Self {
         Self { activity, task: task.to_owned(), timeout }
     }
 
-    /// Calls `wait_until`, which waits for the result until the time that it is given, until it
-    /// has the result or the task has not advanced for the timeout.
+    /// Calls `wait_until` with a deadline, again and again, until it returns the result or the task
+    /// has not advanced for the timeout.
     ///
     /// # Errors
-    /// The task has not advanced.
+    /// The task has not advanced for the timeout.
     pub fn wait<T>(&self, mut wait_until: impl FnMut(Instant) -> Option<T>) -> Result<T, TimedOut> {
         let deadline = || self.activity.latest(&self.task) + self.timeout;
         loop {
@@ -117,7 +117,7 @@ mod tests {
             None
         });
         assert_eq!(result, Err(TimedOut(Duration::from_millis(20))));
-        // One that has not started waits for the others.
+        // A task that has not started waits for the others.
         assert!(activity.latest("c") > activity.latest("a"));
     }
 }

@@ -1,4 +1,4 @@
-//! File to servers.
+//! The broadcast of a file to the servers.
 
 use std::io;
 use std::path::PathBuf;
@@ -17,98 +17,98 @@ use crate::io::clock::unix_time_ms;
 use crate::io::net::{Destinations, MAX_RAW_BYTES, NetError, SendSocket, send_raw};
 use crate::io::seal::{Key, KeyError, SEAL_LEN};
 
-/// How a file is broadcast.
+/// The configuration of a broadcast.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BroadcastConfig {
-    /// Where to.
+    /// The addresses and the port of the servers.
     pub destinations: Destinations,
-    /// Wire format.
+    /// The wire format.
     pub wire: Wire,
-    /// Wait for this many servers.
+    /// The number of servers to wait for.
     pub servers: Option<usize>,
     /// The longest wait for servers to join.
     pub join_wait: Duration,
-    /// Ceiling in bytes per second.
+    /// The highest sending rate, in bytes per second.
     pub rate: Option<u64>,
-    /// Whether the kernel is asked to cut trains into datagrams.
+    /// Whether the kernel may cut trains into datagrams (UDP segmentation offload).
     pub segmentation: bool,
-    /// Most bytes of the file kept in memory for repair.
+    /// The largest part of the file that is kept in memory for repair, in bytes.
     pub repair_memory: usize,
-    /// What becomes of a server that is much slower than the others.
+    /// The treatment of a server that is much slower than the others.
     pub slow: SlowReceivers,
-    /// Holds the key that frames are sealed with. Each process reads it for itself.
+    /// The path of the key file that frames are sealed with. Each process reads the file itself.
     pub key_file: Option<PathBuf>,
 }
 
-/// Wire format.
+/// The wire formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Wire {
     /// Frames, with repair and confirmation.
     Reliable,
-    /// The Python scripts': one datagram, nothing more.
+    /// The Python scripts' format: one datagram for each file.
     Raw,
 }
 
-/// A file did not reach every server.
+/// The reason why a file did not reach every server.
 #[derive(Debug, thiserror::Error)]
 pub enum BroadcastError {
-    /// The Python scripts' format cannot carry it.
+    /// The Python scripts' format cannot carry the file.
     #[error(
         "{name} has {bytes} bytes; --wire raw sends a file as one datagram of at most {} bytes",
         MAX_RAW_BYTES
     )]
     TooLargeForRaw {
-        /// The file.
+        /// The name of the file.
         name: String,
-        /// Its size.
+        /// The size of the file, in bytes.
         bytes: u64,
     },
     /// The file cannot be cut into blocks.
     #[error("{name}: {error}")]
     Layout {
-        /// The file.
+        /// The name of the file.
         name: String,
-        /// Why.
+        /// The reason.
         error: siar_proto::LayoutError,
     },
-    /// Nobody answered.
+    /// No server joined.
     #[error(
         "{name}: nobody confirmed, no server joined within {wait:?}; is one running, on port {port} \
          of this network? (a host whose Docker sets bridge-nf-call-iptables lets broadcasts \
          through and drops the answers)"
     )]
     NobodyJoined {
-        /// The file.
+        /// The name of the file.
         name: String,
-        /// How long it was waited.
+        /// The time that was waited.
         wait: Duration,
-        /// Where servers listen.
+        /// The UDP port of the servers.
         port: u16,
     },
-    /// Some did not get it.
+    /// Some servers did not get the file.
     #[error("{name}: {}", list(.unconfirmed))]
     Unconfirmed {
-        /// The file.
+        /// The name of the file.
         name: String,
-        /// Who did not, and why.
+        /// The servers that did not confirm, each with the reason.
         unconfirmed: Vec<(String, String)>,
     },
-    /// Some did not get it: it is no longer what was announced.
+    /// Some servers did not get the file: it has changed since it was announced.
     #[error("{path} has changed since it was hashed: {}", list(.unconfirmed))]
     Changed {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Who did not, and why.
+        /// The servers that did not confirm, each with the reason.
         unconfirmed: Vec<(String, String)>,
     },
-    /// `--servers` asked for more than there were.
+    /// Fewer servers joined than `--servers` asks for.
     #[error("{name}: {} of {expected} servers joined: {}", .joined.len(), .joined.join(", "))]
     TooFewServers {
-        /// The file.
+        /// The name of the file.
         name: String,
-        /// How many were asked for.
+        /// The number of servers that `--servers` asks for.
         expected: usize,
-        /// Who joined.
+        /// The servers that joined.
         joined: Vec<String>,
     },
     /// The key cannot be used.
@@ -128,11 +128,13 @@ fn list(unconfirmed: &[(String, String)]) -> String {
 }
 
 const IP_AND_UDP_LEN: usize = 28;
-/// A whole number of vectors, and what an Ethernet frame of 1,500 bytes holds.
+/// The largest symbol, in bytes: it fits an Ethernet frame of 1,500 bytes, and is a whole number of
+/// SIMD vectors.
 const MAX_SYMBOL_SIZE: usize = 1408;
 const MIN_SYMBOL_SIZE: usize = 64;
 
-/// One symbol fits one packet; a small file is not padded to a whole packet.
+/// Returns the symbol size in bytes. One symbol fits one packet; a small file is not padded to a
+/// whole packet.
 fn symbol_size(path_mtu: usize, bytes: u64) -> u16 {
     let room =
         path_mtu - (IP_AND_UDP_LEN + SEAL_LEN + siar_proto::wire::SYMBOL_HEADER_LEN).min(path_mtu);
@@ -141,11 +143,11 @@ fn symbol_size(path_mtu: usize, bytes: u64) -> u16 {
     u64::max(1, bytes).min(fits as u64) as u16
 }
 
-/// Broadcasts a downloaded file and waits until every server that joined has confirmed it. If
-/// `keeps_open` says so, the next broadcast of this process may use the same socket.
+/// Broadcasts a downloaded file and waits until every server that joined has confirmed it. With
+/// `keeps_open`, the next broadcast of this process may use the same socket.
 ///
 /// # Errors
-/// Nobody joined, somebody who joined does not have the file, or the network failed.
+/// No server joined, a server that joined does not have the file, or the network failed.
 pub fn broadcast(
     file: &Download,
     config: &BroadcastConfig,
@@ -182,7 +184,7 @@ fn broadcast_raw(
     Ok(())
 }
 
-/// The whole file, which may have grown since it was looked at.
+/// Reads the whole file, which may have grown since its size was read.
 fn read_raw(file: &Download) -> io::Result<Vec<u8>> {
     let len = file.content.size()?;
     if len > MAX_RAW_BYTES {

@@ -1,4 +1,4 @@
-//! Drives a [`Sender`] over a socket.
+//! The driver that runs a [`Sender`] over a socket.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use super::broadcast::BroadcastError;
 use super::fetch::Download;
 use crate::io::net::{NetError, SendSocket};
 
-/// The file that is broadcast cannot be read.
+/// The error of reading the file that is broadcast.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {error}")]
 pub struct SourceError {
@@ -36,11 +36,11 @@ impl BlockSource for &Download {
     }
 }
 
-/// Runs the transfer to its end and tells what happens and how far it is. Its last
-/// frame may still be deferred in the socket; see [`SendSocket::send_with_next`].
+/// Runs the transfer to its end, and reports events and progress. The last frame may still be
+/// deferred in the socket; see [`SendSocket::send_with_next`].
 ///
 /// # Errors
-/// The socket or the file fails; receivers are told that nothing more will come.
+/// The socket or the file fails; the receivers are told that nothing more follows.
 pub(super) fn drive_sender(
     sender: &mut Sender,
     socket: &mut SendSocket,
@@ -53,7 +53,7 @@ pub(super) fn drive_sender(
         sender.cancel();
         let mut batch = TransmitBatch::default();
         while matches!(sender.poll_transmit(Instant::now(), &mut file, 1, &mut batch), Ok(true)) {
-            // The first error is the one to tell.
+            // The first error is the one to return.
             let _ = socket.send(&mut batch);
         }
     }

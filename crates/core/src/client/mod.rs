@@ -1,14 +1,14 @@
-//! The client's job: URLs to files, files to servers.
+//! The client: it downloads URLs to files, and broadcasts files to servers.
 //!
 //! | module | job |
 //! |---|---|
 //! | [`urls`] | the URL list |
 //! | [`task`] | the function that all four styles run |
-//! | [`turns`] | how many downloads go at once |
-//! | [`mod@fetch`] | URL to file |
-//! | [`mod@broadcast`], `drive`, `sender_watch` | file to servers |
-//! | [`worker`] | the same in another process |
-//! | [`activity`] | how long each task has not advanced |
+//! | [`turns`] | the number of downloads at once |
+//! | [`mod@fetch`] | the download of a URL to a file |
+//! | [`mod@broadcast`], `drive`, `sender_watch` | the broadcast of a file to servers |
+//! | [`worker`] | tasks in another process |
+//! | [`activity`] | when each task last advanced |
 
 pub mod activity;
 pub mod broadcast;

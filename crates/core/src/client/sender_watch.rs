@@ -1,4 +1,4 @@
-//! Turns what a sender does into events and progress.
+//! The watch over a sender: it turns the sender's actions into events and progress.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use siar_proto::{Outcome, Sender, SenderEvent};
 
 use crate::event::{EventKind, Phase, TaskVoice};
 
-/// The address, and the receiver's number where several share it.
+/// Returns a server's address, with the receiver's number if several share the address.
 pub(super) fn label(outcome: &Outcome, all: &[Outcome]) -> String {
     let shared = all.iter().filter(|other| other.server == outcome.server).count() > 1;
     server_label(outcome.server, outcome.receiver.0, shared)
@@ -19,13 +19,13 @@ fn server_label(server: SocketAddr, receiver: u64, shared: bool) -> String {
 
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Turns what the sender does into events, and into progress a few times a second.
+/// The watch over one sender; it reports progress a few times a second.
 pub(super) struct SenderWatch {
     started: Instant,
     last_progress: Instant,
     source_told: bool,
     repair_sent: u64,
-    /// When the first repair was noticed, and the latest.
+    /// The times at which the first and the latest repair were noticed.
     repairs: Option<(Instant, Instant)>,
     addresses: Vec<(SocketAddr, u64)>,
 }
@@ -48,7 +48,7 @@ impl SenderWatch {
         }
     }
 
-    /// Tells what has not been told on the way.
+    /// Reports what was not reported during the transfer.
     pub(super) fn finish(&mut self, sender: &Sender, voice: &TaskVoice) {
         self.tell_source_sent(sender, voice);
         let after = |time: Instant| time.saturating_duration_since(self.started).as_secs_f64();
@@ -70,7 +70,7 @@ impl SenderWatch {
             self.repair_sent = repair_sent;
             self.repairs.get_or_insert((now, now)).1 = now;
         }
-        // A small file goes out before anybody has joined; it is not waited for until then.
+        // A small file is sent before any server has joined: progress waits for the first server.
         let is_awaited = sender.is_source_sent() && !self.addresses.is_empty();
         if is_awaited {
             self.tell_source_sent(sender, voice);

@@ -13,41 +13,42 @@ use crate::panics::caught;
 
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What every task of a run has in common.
+/// The configuration that all tasks of a run share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskConfig {
-    /// Where downloads are kept.
+    /// The folder for downloads.
     pub dir: PathBuf,
-    /// Most bytes of one download.
+    /// The largest download, in bytes.
     pub max_file: u64,
     /// Simulated work between download and broadcast.
     pub delay: Duration,
-    /// Whether the connection and the socket are kept for a moment, for the next task of the same
+    /// Whether the connection and the socket are kept for a moment, for the next task of the
     /// process.
     pub keeps_open: bool,
-    /// How the file is broadcast.
+    /// The configuration of the broadcast.
     pub broadcast: BroadcastConfig,
 }
 
-/// A task failed.
+/// The reason why a task failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TaskError {
-    /// In the download.
+    /// The download failed.
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    /// In the broadcast.
+    /// The broadcast failed.
     #[error(transparent)]
     Broadcast(#[from] BroadcastError),
-    /// Somewhere in our code, and said this.
+    /// The code panicked, with this message.
     #[error("panicked: {0}")]
     Panicked(String),
 }
 
-/// Downloads `url`, waits the configured delay, broadcasts the file and waits for confirmation: the
-/// scripts' `download_bc_gambar` (`library.py`, line 20). Returns how long that took.
+/// Downloads `url`, waits the configured delay, broadcasts the file and waits for confirmation, as
+/// the Python scripts' `download_bc_gambar` (`library.py`, line 20). Returns how long the task
+/// took.
 ///
 /// # Errors
-/// The download or the broadcast failed, or panicked: that costs no other task.
+/// The download or the broadcast failed or panicked; a panic affects no other task.
 pub fn download_and_broadcast(
     url: &str,
     config: &TaskConfig,
@@ -56,10 +57,10 @@ pub fn download_and_broadcast(
     download_and_broadcast_in_turn(Turn::wait(url), url, config, voice)
 }
 
-/// As [`download_and_broadcast`], for which its turn was waited before.
+/// Does the same as [`download_and_broadcast`], with a turn that was waited for before.
 ///
 /// # Errors
-/// As [`download_and_broadcast`].
+/// The errors are those of [`download_and_broadcast`].
 pub fn download_and_broadcast_in_turn(
     turn: Turn,
     url: &str,

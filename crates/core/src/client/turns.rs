@@ -1,8 +1,8 @@
-//! Downloads of a process take turns: a few at once while that is quick, more where it is not.
+//! Turns for the downloads of a process: a few run at once while they are quick, and more if not.
 //!
 //! A thousand threads that connect at once overrun a server's queue. So downloads wait for each
-//! other, first come, first served, as long as these are quick; where they are not, as with a server
-//! far away, more and more of them go at once.
+//! other, first come, first served, as long as they are quick. If they are slow (the server may be
+//! far away), more and more of them run at once.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,26 +13,26 @@ use std::time::{Duration, Instant};
 use super::urls::local_path;
 use crate::lock::lock;
 
-/// So many downloads go at once in the beginning.
+/// The number of downloads at once in the beginning.
 pub(crate) const FIRST_LIMIT: usize = 4;
-/// Each download that takes longer raises the limit by one, if any wait.
+/// A download that takes longer than this raises the limit by one, if other downloads wait.
 const SLOW: Duration = Duration::from_millis(10);
-/// If no download ends for so long, the limit is doubled.
+/// If no download ends within this time, the limit is doubled.
 const STALL: Duration = Duration::from_millis(50);
 
 static TURNS: LazyLock<Arc<Turns>> = LazyLock::new(Arc::default);
 
-/// The right to one download. It gives itself back when it is dropped.
+/// The right to one download. Dropping the turn gives it back.
 #[derive(Debug)]
 #[must_use]
 pub struct Turn {
-    /// `None`: a file that is here needs no turn.
+    /// `None` for a local file, which needs no turn.
     turns: Option<Arc<Turns>>,
     began: Instant,
 }
 
 impl Turn {
-    /// Waits until `url` can be downloaded, after all that wait already.
+    /// Waits for the turn to download `url`, behind all downloads that wait already.
     pub fn wait(url: &str) -> Self {
         if local_path(url).is_some() {
             return Self { turns: None, began: Instant::now() };
@@ -49,7 +49,7 @@ impl Drop for Turn {
     }
 }
 
-/// The downloads of a process.
+/// The state of all downloads of a process.
 #[derive(Debug)]
 struct Turns(Mutex<State>);
 
@@ -58,7 +58,7 @@ struct State {
     limit: usize,
     active: usize,
     waiting: VecDeque<Arc<Waiting>>,
-    /// When a download ended, or more were let go.
+    /// When a download last ended, or the limit last let more begin.
     latest_change: Instant,
 }
 
@@ -76,7 +76,7 @@ impl Default for Turns {
 }
 
 impl State {
-    /// Lets as many go as may.
+    /// Lets as many downloads begin as the limit allows.
     fn let_go(&mut self) {
         while self.active < self.limit
             && let Some(first) = self.waiting.pop_front()
@@ -85,7 +85,7 @@ impl State {
             first.may_go.store(true, Ordering::Release);
             first.thread.unpark();
         }
-        // It is the one that notices a stall now.
+        // The first in the queue now watches for a stall.
         if let Some(first) = self.waiting.front() {
             first.thread.unpark();
         }
@@ -150,7 +150,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    /// Threads that begin to wait one after the other, and what they get.
+    /// Starts threads that begin to wait one after the other, and returns their turns.
     fn wait_in_line(turns: &Arc<Turns>, count: usize) -> mpsc::Receiver<(usize, Turn)> {
         let (sender, receiver) = mpsc::channel();
         let limit = Instant::now() + LONG;
@@ -185,7 +185,7 @@ mod tests {
             }
         });
         let state = lock(&turns.0);
-        // More than to begin with if the machine is too busy to be quick.
+        // The limit may have risen if the machine is too busy to be quick.
         assert!(most.into_inner() <= state.limit);
         assert_eq!((state.active, state.waiting.len()), (0, 0));
     }
@@ -219,7 +219,7 @@ mod tests {
             });
             assert!(panics.join().is_err());
             let turn = turns.wait();
-            // A stack of half the address space cannot be had.
+            // The system cannot provide a stack of half the address space.
             let thread = thread::Builder::new().stack_size(1 << 46);
             assert!(thread.spawn(move || drop(turn)).is_err());
         }
@@ -237,9 +237,9 @@ mod tests {
         let [first, second] = [(); 2].map(|()| waiting.recv_timeout(LONG).unwrap());
         let limit = lock(&turns.0).limit;
         assert!(limit > FIRST_LIMIT);
-        // A machine that is too busy has a stall, after which all three go.
+        // On a machine that is too busy there is a stall, after which all three begin.
         if limit == FIRST_LIMIT + 1 {
-            // Both were let go at once: either may be told of first.
+            // Both began at once: either may be reported first.
             assert_eq!(first.0 + second.0, 1);
         }
     }

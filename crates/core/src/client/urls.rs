@@ -1,4 +1,4 @@
-//! The URL list: what is downloaded, under which keys, in which order.
+//! The URL list: the URLs to download, their keys, and their order.
 
 use std::path::{Path, PathBuf};
 
@@ -7,13 +7,13 @@ use url::Url;
 /// One task: a key and the URL to download.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Task {
-    /// Its key in the list.
+    /// The task's key in the list.
     pub name: String,
-    /// HTTP or HTTPS; from a command line also `file:`, for what is already here.
+    /// The URL: HTTP or HTTPS; from a command line also `file:`, for a local file.
     pub url: String,
 }
 
-/// The scripts' list (`library.py`, lines 10 to 17).
+/// The Python scripts' list (`library.py`, lines 10 to 17).
 const BUILT_IN: [(&str, &str); 4] = [
     ("its", "https://www.its.ac.id/wp-content/uploads/2017/10/logo-its-1.png"),
     (
@@ -27,26 +27,26 @@ const BUILT_IN: [(&str, &str); 4] = [
     ("file3", "https://file-examples-com.github.io/uploads/2017/02/zip_200.zip"),
 ];
 
-/// A URL list cannot be used.
+/// The reason why a URL list cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum UrlListError {
     /// The file cannot be read.
     #[error("URL list {path}: {error}")]
     Read {
-        /// The list.
+        /// The path of the list.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         error: std::io::Error,
     },
-    /// It is not a table of strings.
+    /// The list is not a TOML table of strings.
     #[error("URL list {path}: expected lines like name = \"https://…\": {error}")]
     Parse {
-        /// The list.
+        /// The path of the list.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         error: Box<toml::de::Error>,
     },
-    /// An entry's name can be neither a line's beginning nor a thread's name.
+    /// An entry's key contains a control character, and so cannot begin a line or name a thread.
     #[error("{name:?} holds a control character: it cannot be a task's name")]
     Name {
         /// The entry's key.
@@ -57,43 +57,43 @@ pub enum UrlListError {
     NotAUrl {
         /// The entry's key.
         name: String,
-        /// Its value.
+        /// The entry's value.
         url: String,
     },
     /// An argument of the command line is neither a URL nor a path.
     #[error("{argument:?} is neither an http://, https:// or file:// URL nor a file that is here")]
     NoSuchFile {
-        /// The argument.
+        /// The argument as it was given.
         argument: String,
     },
-    /// There is nothing to do.
+    /// The list is empty.
     #[error("URL list {path} is empty")]
     Empty {
-        /// The list.
+        /// The path of the list.
         path: PathBuf,
     },
 }
 
-/// The scripts' four files.
+/// Returns the Python scripts' four files.
 #[must_use]
 pub fn built_in() -> Vec<Task> {
     BUILT_IN.map(|(name, url)| Task { name: name.to_owned(), url: url.to_owned() }).into()
 }
 
-/// Reads a TOML table `name = "url"`, in its order.
+/// Reads a TOML table `name = "url"`; the tasks keep its order.
 ///
 /// # Errors
-/// The file cannot be read, is no such table, is empty, or holds something else than URLs.
+/// The file cannot be read, is no such table, is empty, or contains values that are not URLs.
 pub fn read(path: &Path) -> Result<Vec<Task>, UrlListError> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| UrlListError::Read { path: path.to_owned(), error })?;
     parse(path, &text)
 }
 
-/// Takes the text of the list at `path`.
+/// Parses the text of the list at `path`.
 ///
 /// # Errors
-/// As [`read`], but for the reading.
+/// The errors are those of [`read`], except for reading the file.
 pub fn parse(path: &Path, text: &str) -> Result<Vec<Task>, UrlListError> {
     let table: toml::Table = toml::from_str(text)
         .map_err(|error| UrlListError::Parse { path: path.to_owned(), error: Box::new(error) })?;
@@ -109,11 +109,12 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Task>, UrlListError> {
         .collect()
 }
 
-/// The URLs and files of a command line, with the keys `url1`, `url2`, …. A file that is here
-/// can be named only here: a list may come from elsewhere, and is not to give secrets away.
+/// Returns the tasks of a command line's URLs and files, with the keys `url1`, `url2`, …. Only a
+/// command line can name a local file: a list may come from a stranger, and must not disclose
+/// secrets.
 ///
 /// # Errors
-/// One of them is neither.
+/// An argument is neither a URL nor a file.
 pub fn from_arguments(arguments: &[String]) -> Result<Vec<Task>, UrlListError> {
     (1..)
         .zip(arguments)
@@ -140,7 +141,7 @@ fn is_http_url(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
 
-/// The URL of the file at `path`, if there is one.
+/// Returns the URL of the file at `path`, or `None` if there is no file.
 fn file_url(path: &str) -> Option<String> {
     let path = std::path::absolute(path).ok().filter(|path| path.is_file())?;
     Url::from_file_path(path).ok().map(String::from)
@@ -148,10 +149,10 @@ fn file_url(path: &str) -> Option<String> {
 
 const FILE: &str = "file:";
 
-/// Where the file of a `file:` URL stands on this machine.
+/// Returns the local path of a `file:` URL.
 #[must_use]
 pub fn local_path(url: &str) -> Option<PathBuf> {
-    // Asked for each URL: others are not parsed for it.
+    // The scheme is checked first: other URLs need no parsing here.
     let scheme = url.trim_start().get(..FILE.len())?;
     let url = scheme.eq_ignore_ascii_case(FILE).then(|| Url::parse(url).ok())??;
     url.to_file_path().ok()

@@ -1,4 +1,4 @@
-//! Bars on the terminal, one a task, from events.
+//! Progress bars on the terminal, one for each task, made from events.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,20 +7,20 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::event::{Event, EventKind, Phase, Progress};
 
-/// More tasks than this get no bars: they would not fit the screen.
+/// The largest number of tasks that get bars: more bars would not fit the terminal.
 const MAX_BARS: usize = 40;
 
 /// The bars of a run.
 #[derive(Debug)]
 pub struct Bars {
     screen: MultiProgress,
-    /// A hidden bar would still cost a thread that ticks.
+    /// Whether the bars are drawn. Even a hidden bar would cost a thread that ticks.
     visible: bool,
     bars: HashMap<String, ProgressBar>,
 }
 
 impl Bars {
-    /// Bars on standard error, or none.
+    /// Makes the bars, which are drawn on standard error if they are `visible`.
     #[must_use]
     pub fn new(visible: bool) -> Self {
         let target =
@@ -29,18 +29,18 @@ impl Bars {
         Self { screen, visible, bars: HashMap::new() }
     }
 
-    /// Whether there are any.
+    /// Whether the bars are drawn.
     #[must_use]
     pub fn is_visible(&self) -> bool {
         self.visible
     }
 
-    /// Writes while the bars are off the screen.
+    /// Calls `write` while the bars are removed from the terminal.
     pub fn suspend<T>(&self, write: impl FnOnce() -> T) -> T {
         self.screen.suspend(write)
     }
 
-    /// Follows a task's life.
+    /// Updates the bar of the event's task.
     pub fn event(&mut self, event: &Event) {
         let Some(task) = &event.task else { return };
         match &event.kind {
@@ -60,7 +60,7 @@ impl Bars {
         }
     }
 
-    /// Follows a task's phase.
+    /// Shows the progress of a task's phase on the task's bar.
     pub fn progress(&mut self, progress: &Progress) {
         let Some(bar) = self.bars.get(&progress.task) else { return };
         let (phase, template) = match progress.phase {

@@ -1,5 +1,5 @@
-//! Whom everything is told that happens in a process: it notes that a task advances, and hands
-//! events to the threads that write and show them.
+//! The observer of all events of a process: it notes which tasks advance, and hands events to the
+//! threads that write and print them.
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -18,10 +18,10 @@ use super::screen::{Message, Screen};
 use crate::client::activity::Activity;
 use crate::event::{Event, EventKind, Observer, Progress};
 
-/// A console cannot be set up.
+/// The reason why a console cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConsoleError {
-    /// The event file cannot be made.
+    /// The event file cannot be created.
     #[error(transparent)]
     EventFile(#[from] EventFileError),
     /// A thread that prints or writes cannot be started.
@@ -29,23 +29,23 @@ pub(crate) enum ConsoleError {
     Thread(#[source] io::Error),
 }
 
-/// What nobody reads within this time at the very end is not waited for.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// The longest wait at the end of the process until standard error has taken a message.
+const LAST_MESSAGE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Says on standard error what went wrong, from a thread: nobody may read that either.
+/// Prints an error on standard error from a thread of its own: nobody may read standard error.
 pub(super) fn say_last(text: String) {
     let (said, is_said) = channel::bounded(1);
     let say = move || {
-        // Where standard error cannot be written to, nothing is left to say it by.
+        // If standard error cannot be written to, no other place is left for the message.
         let _ = io::stderr().write_all(text.as_bytes());
         let _ = said.send(());
     };
     if thread::Builder::new().spawn(say).is_ok() {
-        let _ = is_said.recv_timeout(LAST_WORDS);
+        let _ = is_said.recv_timeout(LAST_MESSAGE_TIMEOUT);
     }
 }
 
-/// Tells the threads that write the event file and that print.
+/// The console of a process, with the threads that write the event file and that print.
 pub(crate) struct Console {
     activity: Arc<Activity>,
     event_file: Option<EventFile>,
@@ -53,7 +53,7 @@ pub(crate) struct Console {
 }
 
 impl Console {
-    /// `dumps`: the server's `--dump`.
+    /// Starts the threads. `dumps` is the server's option `--dump`.
     pub(crate) fn new(options: &ConsoleOptions, dumps: bool) -> Result<Self, ConsoleError> {
         let is_terminal = io::stderr().is_terminal();
         let has_color = match options.color {
@@ -74,28 +74,28 @@ impl Console {
         Ok(Self { activity: Arc::default(), event_file, screen })
     }
 
-    /// How long each task has not advanced.
+    /// Returns the record of when each task last advanced.
     pub(crate) fn activity(&self) -> Arc<Activity> {
         Arc::clone(&self.activity)
     }
 
-    /// One of the scripts' lines.
+    /// Prints one of the Python scripts' lines.
     pub(crate) fn line(&self, text: String) {
         self.screen.show(Message::Line(text));
     }
 
-    /// Something on standard error that is no failure.
+    /// Prints a note on standard error that is not an error.
     pub(crate) fn note(&self, text: String) {
         self.screen.show(Message::Note(text));
     }
 
-    /// What went wrong.
+    /// Prints an error message.
     pub(crate) fn complain(&self, text: String) {
         self.screen.show(Message::Complaint(text));
     }
 
-    /// Waits until all is written and shown, and says how the process ends. With `patience`, what
-    /// nobody reads is given up when nothing could be printed for so long.
+    /// Waits until all events are written and all messages are printed, and returns the exit code
+    /// of the process. With `patience`, waiting ends when nothing could be printed for that time.
     pub(crate) fn finish(&self, is_success: bool, patience: Option<Duration>) -> ExitCode {
         let written = self.event_file.as_ref().map_or(Ok(()), |file| file.finish(patience));
         let written = written.map_err(|error| error.to_string());

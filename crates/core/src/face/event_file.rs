@@ -1,6 +1,6 @@
-//! `--events`: every event as one JSON line, written by a thread of its own. None is lost while
-//! the process lives, and none holds up the thread that tells it, however slowly the file is
-//! written or the pipe is read.
+//! The file of `--events`: every event becomes one JSON line, which a thread of its own writes. No
+//! event is lost while the process lives. A slow file or pipe does not hold up the threads that
+//! report events.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -16,7 +16,7 @@ use super::console::ConsoleError;
 use crate::event::Event;
 use crate::lock::lock;
 
-/// The event file cannot be written.
+/// The reason why the event file cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("event file {path}: {error}")]
 pub(crate) struct EventFileError {
@@ -24,17 +24,17 @@ pub(crate) struct EventFileError {
     error: io::Error,
 }
 
-/// The file, and the thread that writes it.
+/// The event file, and the thread that writes it.
 pub(super) struct EventFile {
     path: PathBuf,
     events: Mutex<Option<Sender<Arc<Event>>>>,
-    /// What became of the file, once the thread has ended.
+    /// The result of writing, which is available once the thread has ended.
     outcome: Receiver<io::Result<()>>,
     written: Arc<AtomicU64>,
 }
 
 impl EventFile {
-    /// Begins the file at `path`; `-` is standard output.
+    /// Creates the file at `path`; `-` is standard output.
     ///
     /// # Errors
     /// The file cannot be created, or the thread cannot be started.
@@ -51,7 +51,7 @@ impl EventFile {
         let written = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&written);
         let write = move || {
-            // Whoever waits for it lives as long.
+            // The `EventFile` that holds the receiver lives as long as the thread.
             let _ = told.send(write_all(&queue, BufWriter::new(file), &counted));
         };
         let thread = thread::Builder::new().name("event-file".to_owned());
@@ -59,23 +59,23 @@ impl EventFile {
         Ok(Self { path: path.to_owned(), events: Mutex::new(Some(events)), outcome, written })
     }
 
-    /// Has an event written.
+    /// Queues an event for the thread.
     pub(super) fn write(&self, event: &Arc<Event>) {
         if let Some(events) = lock(&self.events).as_ref() {
-            // After an error, which is told in the end, nothing more is written.
+            // After a write error, which `finish` returns, no more events are written.
             let _ = events.send(Arc::clone(event));
         }
     }
 
-    /// Waits until all events are written; gives up, if `patience` says so, when nothing could be
-    /// written for so long.
+    /// Waits until all events are written. With `patience`, waiting ends when nothing could be
+    /// written for that time.
     ///
     /// # Errors
     /// An event could not be written.
     pub(super) fn finish(&self, patience: Option<Duration>) -> Result<(), EventFileError> {
         let Some(events) = lock(&self.events).take() else { return Ok(()) };
         let left = events.len();
-        // The thread ends with the last sender.
+        // The thread ends when the last sender is dropped.
         drop(events);
         let written = match wait_while_written(&self.outcome, &self.written, patience) {
             Some(Ok(written)) => written,
@@ -88,7 +88,7 @@ impl EventFile {
     }
 }
 
-/// Waits for an outcome. With `patience`, waiting ends when `written` has not risen for so long.
+/// Waits for an outcome. With `patience`, waiting ends when `written` has not risen for that time.
 pub(super) fn wait_while_written<T>(
     outcome: &Receiver<T>,
     written: &AtomicU64,
@@ -108,7 +108,7 @@ pub(super) fn wait_while_written<T>(
     }
 }
 
-/// Events that come together are written together.
+/// Writes the queued events; events that arrive together are written together.
 fn write_all(
     queue: &Receiver<Arc<Event>>,
     mut file: impl Write,

@@ -1,4 +1,4 @@
-//! Log lines as Python's `logging` prints them: `WARNING:root:…`.
+//! Log lines in the format of Python's `logging`: `WARNING:root:…`.
 
 use std::io::Write;
 
@@ -6,11 +6,11 @@ use log::LevelFilter;
 
 use super::options::ConsoleOptions;
 
-/// The target of the scripts' line, which `RUST_LOG` does not switch off: it is output, not a log
-/// of this program.
+/// The target of the Python scripts' log line. `RUST_LOG` does not switch it off: the line is
+/// output, not a log of this program.
 pub(super) const ROOT: &str = "root";
 
-/// Sends log lines to `writer`; how many is said by `RUST_LOG`, else by `-q` and `-v`.
+/// Sends log lines to `writer`. `RUST_LOG` sets the level, or else `-q` and `-v` do.
 pub(super) fn init(options: &ConsoleOptions, writer: impl Write + Send + 'static) {
     let level = match (options.quiet, options.verbose) {
         (true, _) => "error",
@@ -30,6 +30,6 @@ pub(super) fn init(options: &ConsoleOptions, writer: impl Write + Send + 'static
         })
         .target(env_logger::Target::Pipe(Box::new(writer)))
         .try_init();
-    // Only a second console in one process could have set one before.
+    // This can fail only for a second console in one process.
     debug_assert!(logger.is_ok());
 }

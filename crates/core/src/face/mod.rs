@@ -1,14 +1,14 @@
-//! What a person sees and types: terminals, clap.
+//! The user interface: the terminal and the command line (clap).
 //!
 //! | module | job |
 //! |---|---|
 //! | [`run`] | from a command line to an exit code |
 //! | [`options`] | the command lines of clients and server |
-//! | `console` | whom everything is told; notes that tasks advance |
-//! | `screen`, `printer`, [`bars`] | the thread that shows what is told |
+//! | `console` | the observer of all events; it notes which tasks advance |
+//! | `screen`, `printer`, [`bars`] | the thread that prints, and its output |
 //! | `event_file` | the thread that writes `--events` |
 //! | `logger` | log lines as Python's `logging` prints them |
-//! | [`script_lines`] | the scripts' lines, as Python prints values |
+//! | [`script_lines`] | the Python scripts' lines, with values as Python prints them |
 
 pub mod bars;
 mod console;

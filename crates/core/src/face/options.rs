@@ -1,4 +1,5 @@
-//! The command line of the four clients and of the server. Nothing below knows clap.
+//! The command lines of the four clients and of the server. The folders below `face` do not use
+//! clap.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -17,13 +18,14 @@ use crate::io::net::{Destinations, Interface, RECEIVE_BUFFER};
 use crate::io::seal::Key;
 use crate::server::{FileNames, ReceiveConfig};
 
-/// With `--servers`, a server may be started this much later than the client.
+/// The shortest join wait with `--servers`: a server may be started this much later than the
+/// client.
 const SERVERS_WAIT: Duration = Duration::from_secs(10);
 
-/// Bytes that all tasks together may keep of their files to make repair symbols from.
+/// The file contents that all tasks together may keep to make repair symbols from, in bytes.
 const REPAIR_MEMORY: usize = 12 << 20;
 
-/// Download files over HTTP(S), or take files that are here, and broadcast each of them over UDP to every server.
+/// Download files over HTTP(S), or read local files, and broadcast each of them over UDP to every server.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -31,7 +33,7 @@ const REPAIR_MEMORY: usize = 12 << 20;
     1 something was not, 2 usage.\nEach option can also be set as SIAR_<OPTION> in the environment."
 )]
 pub struct ClientOptions {
-    /// What to download, or a file here: its path or file:// URL; default: the built-in list (its, detik, file2, file3)
+    /// URLs to download, or local files (paths or file:// URLs); default: the built-in list (its, detik, file2, file3)
     #[arg(value_name = "URL|FILE", conflicts_with = "urls")]
     pub url: Vec<String>,
     /// TOML table `name = "url"`, in order
@@ -49,60 +51,60 @@ pub struct ClientOptions {
     /// UDP port of the servers
     #[arg(long, default_value_t = 5005, value_parser = clap::value_parser!(u16).range(1..), env = "SIAR_PORT")]
     pub port: u16,
-    /// Interface (name or address) by which broadcast and multicast leave
+    /// Interface (name or address) to send broadcast and multicast through
     #[arg(long, value_name = "NAME|IP", env = "SIAR_INTERFACE")]
     pub interface: Option<Interface>,
     /// Simulated work between download and broadcast
     #[arg(long, value_name = "DUR", default_value = "2s", value_parser = duration, env = "SIAR_DELAY")]
     pub delay: Duration,
-    /// Where downloads are kept
+    /// Folder for downloaded files
     #[arg(long, default_value = ".", env = "SIAR_DIR")]
     pub dir: PathBuf,
-    /// Break off larger downloads, refuse larger files, e.g. 1GiB
+    /// Largest file, e.g. 1GiB; a larger download is aborted, a larger local file is refused
     #[arg(long, value_name = "SIZE", value_parser = size, env = "SIAR_MAX_FILE")]
     pub max_file: Option<u64>,
-    /// Async styles: most workers at once [default: 20 in mp-async, 4 in mt-async]
+    /// Async styles: largest number of workers at once [default: 20 in mp-async, 4 in mt-async]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), env = "SIAR_WORKERS")]
     pub workers: Option<u16>,
-    /// Async styles: a result is given up when its task has not advanced for this long
+    /// Async styles: give up a result when its task has made no progress for this long
     #[arg(long, value_name = "DUR", default_value = "10s", value_parser = duration, env = "SIAR_TIMEOUT")]
     pub timeout: Duration,
-    /// Wait for N servers to join (at least 10 s) and confirm; fewer is an error
+    /// Wait for N servers to join (at least 10 s) and confirm; fewer servers are an error
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), env = "SIAR_SERVERS")]
     pub servers: Option<u16>,
     /// Without --servers: the longest wait for the first server to join
     #[arg(long, value_name = "DUR", default_value = "300ms", value_parser = duration, env = "SIAR_JOIN_WAIT")]
     pub join_wait: Duration,
-    /// Seal frames with this key, which the servers must have too: cargo lab keygen FILE
+    /// Seal frames with the key in this file, which the servers need as well: cargo lab keygen FILE
     #[arg(long, value_name = "FILE", env = "SIAR_KEY_FILE")]
     pub key_file: Option<PathBuf>,
-    /// Wire format; raw is one datagram as the Python scripts send it, without confirmation
+    /// Wire format; raw sends one datagram as the Python scripts do, without confirmation
     #[arg(long, value_enum, default_value_t = WireChoice::Reliable, env = "SIAR_WIRE")]
     pub wire: WireChoice,
     /// Upper bound on the sending rate, e.g. 100mbit [default: found by feedback]
     #[arg(long, value_parser = rate, env = "SIAR_RATE")]
     pub rate: Option<u64>,
-    /// A server much slower than the others sets the pace, or gets the rest when they are done
+    /// A server much slower than the others: wait for it, or drop it and send it the rest later
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = SlowChoice::Wait, env = "SIAR_SLOW")]
     pub slow: SlowChoice,
-    /// Send datagrams one by one, without UDP segmentation offload [default: where it is refused]
+    /// Send datagrams one by one, without UDP segmentation offload [default: only if it is refused]
     #[arg(long, env = "SIAR_NO_SEGMENTATION")]
     pub no_segmentation: bool,
-    /// What is shown
+    /// The options for output.
     #[command(flatten)]
     pub console: ConsoleOptions,
 }
 
-/// Options on what is shown, the same at client and server.
+/// The options for output, which clients and server share.
 #[derive(Debug, Clone, Args)]
 pub struct ConsoleOptions {
     /// Write every event as one JSON line (`-`: to stdout, instead of the usual lines)
     #[arg(long, value_name = "FILE", env = "SIAR_EVENTS")]
     pub events: Option<PathBuf>,
-    /// Say only what went wrong
+    /// Print only error messages
     #[arg(short, long, env = "SIAR_QUIET")]
     pub quiet: bool,
-    /// Say more; twice for debugging
+    /// Print more messages; twice for debugging
     #[arg(short, long, action = clap::ArgAction::Count, conflicts_with = "quiet", env = "SIAR_VERBOSE")]
     pub verbose: u8,
     /// No progress bars
@@ -116,10 +118,10 @@ pub struct ConsoleOptions {
     pub completions: Option<Shell>,
 }
 
-/// `--color`.
+/// The values of `--color`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ColorChoice {
-    /// On a terminal, unless NO_COLOR is set.
+    /// Colour on a terminal, unless NO_COLOR is set.
     Auto,
     /// Always.
     Always,
@@ -127,16 +129,16 @@ pub enum ColorChoice {
     Never,
 }
 
-/// `--slow`.
+/// The values of `--slow`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SlowChoice {
-    /// It sets the pace of all.
+    /// The slowest server sets the pace of all.
     Wait,
-    /// It is dropped to finish later.
+    /// The slow server is dropped and gets the rest at the end.
     Drop,
 }
 
-/// `--wire`.
+/// The values of `--wire`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum WireChoice {
     /// Frames with repair and confirmation.
@@ -145,7 +147,7 @@ pub enum WireChoice {
     Raw,
 }
 
-/// `--names`.
+/// The values of `--names`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum NamesChoice {
     /// The sender's name, made safe.
@@ -158,49 +160,49 @@ pub enum NamesChoice {
 #[derive(Debug, Parser)]
 #[command(version, after_help = "Each option can also be set as SIAR_<OPTION> in the environment.")]
 pub struct ServerOptions {
-    /// Where to listen
+    /// Address and port to listen on
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:5005", env = "SIAR_BIND")]
     pub bind: SocketAddr,
     /// Multicast group to join; repeatable
     #[arg(long, value_name = "ADDR", env = "SIAR_GROUP", value_delimiter = ',')]
     pub group: Vec<IpAddr>,
-    /// Interface (name or address) to receive by
+    /// Interface (name or address) to receive through
     #[arg(long, value_name = "NAME|IP", env = "SIAR_INTERFACE")]
     pub interface: Option<Interface>,
-    /// Where received files go
+    /// Folder for received files
     #[arg(long, default_value = ".", env = "SIAR_DIR")]
     pub dir: PathBuf,
     /// original: the sender's name, made safe; img: img1.png, img2.gif, … as the Python scripts number them
     #[arg(long, value_enum, default_value_t = NamesChoice::Original, env = "SIAR_NAMES")]
     pub names: NamesChoice,
-    /// Refuse larger files, e.g. 1GiB
+    /// Largest file that is accepted, e.g. 1GiB
     #[arg(long, value_name = "SIZE", value_parser = size, env = "SIAR_MAX_FILE")]
     pub max_file: Option<u64>,
-    /// Refuse files that would take this run beyond SIZE in all
+    /// Largest total size of this run's files; a file that would exceed it is refused
     #[arg(long, value_name = "SIZE", value_parser = size, env = "SIAR_QUOTA")]
     pub quota: Option<u64>,
-    /// Take only what is sealed with this key: cargo lab keygen FILE
+    /// Accept only frames that are sealed with the key in this file: cargo lab keygen FILE
     #[arg(long, value_name = "FILE", env = "SIAR_KEY_FILE")]
     pub key_file: Option<PathBuf>,
-    /// Receive buffer to ask the system for [default: 16MiB]
+    /// Receive buffer to request from the system [default: 16MiB]
     #[arg(long, value_name = "SIZE", value_parser = buffer_size, env = "SIAR_RECV_BUFFER")]
     pub recv_buffer: Option<usize>,
-    /// Stop with 0 after N files
+    /// Exit with status 0 after N files
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), env = "SIAR_EXIT_AFTER")]
     pub exit_after: Option<u64>,
     /// Print the received bytes as the Python scripts do (Python bytes notation)
     #[arg(long, env = "SIAR_DUMP")]
     pub dump: bool,
-    /// What is shown
+    /// The options for output.
     #[command(flatten)]
     pub console: ConsoleOptions,
 }
 
 impl ClientOptions {
-    /// The tasks, in order.
+    /// Returns the tasks, in order.
     ///
     /// # Errors
-    /// The list cannot be used.
+    /// The URL list cannot be used.
     pub fn tasks(&self) -> Result<Vec<Task>, UrlListError> {
         match &self.urls {
             Some(path) => urls::read(path),
@@ -209,14 +211,14 @@ impl ClientOptions {
         }
     }
 
-    /// How many workers `style` has at most.
+    /// Returns the largest number of workers in `style`.
     #[must_use]
     pub fn worker_count(&self, style: Style) -> usize {
         let default = if style == Style::MpAsync { 20 } else { 4 };
         self.workers.map_or(default, usize::from)
     }
 
-    /// What is wrong with the key, or with its use.
+    /// Describes what is wrong with the key file or with its use, if anything is.
     #[must_use]
     pub fn key_fault(&self) -> Option<String> {
         let path = self.key_file.as_deref()?;
@@ -226,8 +228,8 @@ impl ClientOptions {
         Key::load(path).err().map(|error| error.to_string())
     }
 
-    /// What all tasks have in common; `concurrent` of them share the rate. With `keeps_open`,
-    /// connections and sockets are kept for the next task of the process.
+    /// Returns the configuration that all tasks share; `concurrent` tasks share the rate. With
+    /// `keeps_open`, connections and sockets are kept for the next task of the process.
     #[must_use]
     pub fn task_config(&self, concurrent: usize, keeps_open: bool) -> TaskConfig {
         let join_wait = match self.servers {
@@ -267,7 +269,7 @@ impl ClientOptions {
 }
 
 impl ServerOptions {
-    /// The same, without what is shown.
+    /// Returns the configuration of the receiver: all options but those for output.
     #[must_use]
     pub fn receive_config(&self) -> ReceiveConfig {
         ReceiveConfig {
@@ -300,13 +302,13 @@ fn size(text: &str) -> Result<u64, String> {
         .map_err(|_| "expected a size such as 64MiB".to_owned())
 }
 
-/// The kernel counts in 32 bits, and doubles.
+/// Parses a buffer size in bytes: the kernel counts it in 32 bits, and doubles it.
 fn buffer_size(text: &str) -> Result<usize, String> {
     let bytes = usize::try_from(size(text)?).ok().filter(|bytes| *bytes <= 1 << 30);
     bytes.ok_or_else(|| "at most 1GiB".to_owned())
 }
 
-/// Bits per second in the manner of `tc`; the result is in bytes per second.
+/// Parses a rate in bits per second in the notation of `tc`; returns bytes per second.
 fn rate(text: &str) -> Result<u64, String> {
     let error = || "expected a rate such as 100mbit".to_owned();
     let lower = text.to_ascii_lowercase();

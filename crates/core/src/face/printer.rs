@@ -1,4 +1,4 @@
-//! Turns events into what a process shows: the scripts' lines, bars, messages.
+//! The printer: it turns events into output (the Python scripts' lines, bars, messages).
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,15 +14,15 @@ use super::screen::Message;
 use super::script_lines as lines;
 use crate::event::{Event, EventKind};
 
-/// More than this is not gathered before it is written.
+/// The most output that is gathered before it is written, in bytes.
 const MAX_GATHERED: usize = 1 << 16;
 
 thread_local! {
-    /// In the thread that prints: the log record that it is making.
+    /// The log record that is being formatted; used in the thread that prints.
     static CAPTURED: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
 }
 
-/// Keeps the bytes of a log record if this is the thread that prints.
+/// Keeps the bytes of a log record if the calling thread is the one that prints.
 pub(super) fn capture_log(bytes: &[u8]) -> bool {
     CAPTURED.with_borrow_mut(|captured| {
         captured.as_mut().map(|captured| captured.extend_from_slice(bytes)).is_some()
@@ -35,25 +35,25 @@ enum Stream {
     Error,
 }
 
-/// What one process shows.
+/// The output of one process.
 pub(super) struct Printer {
     bars: Bars,
-    /// Events go to standard output, so nothing else does.
+    /// Whether events go to standard output: nothing else is written there then.
     is_stdout_taken: bool,
     is_quiet: bool,
     has_color: bool,
-    /// `--dump`.
+    /// The server's option `--dump`.
     dumps: bool,
     run_started: Option<Timestamp>,
     tasks: HashMap<String, TaskState>,
     gathered: Vec<u8>,
     stream: Stream,
-    /// Counts writes, for whoever waits.
+    /// The number of writes; other threads see by it that output advances.
     written: Arc<AtomicU64>,
     error: Option<String>,
 }
 
-/// What a printer goes by.
+/// The options of a printer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PrinterOptions {
     pub(super) is_stdout_taken: bool,
@@ -95,7 +95,7 @@ impl Printer {
         self.bars.is_visible()
     }
 
-    /// What kept something from being shown, if anything did.
+    /// Returns the first error that kept output from being written, if any.
     pub(super) fn into_error(self) -> Option<String> {
         self.error
     }
@@ -143,7 +143,7 @@ impl Printer {
         }
     }
 
-    /// `udpserver_broadcast.py`, lines 19 to 21.
+    /// Prints the Python script's line (`udpserver_broadcast.py`, lines 19 to 21).
     fn received(&mut self, from: &str, path: &str, bytes: u64, blake3: &str) {
         let address = from.rsplit_once(':').map_or_else(
             || lines::str_repr(from),
@@ -162,7 +162,7 @@ impl Printer {
         }
     }
 
-    /// The whole file in Python's notation, in pieces: it may be larger than memory.
+    /// Prints the whole file in Python's notation, in parts: the file may be larger than memory.
     fn dump(&mut self, path: &str) -> io::Result<()> {
         let mut buffer = vec![0; 1 << 16];
         let (mut single, mut double) = (false, false);
@@ -232,7 +232,7 @@ impl Printer {
         }
     }
 
-    /// As Python's `logging.warning` prints it (`library.py`, line 58).
+    /// Prints a line in the format of Python's `logging.warning` (`library.py`, line 58).
     fn log_warning(&mut self, text: &str) {
         CAPTURED.set(Some(Vec::new()));
         log::warn!(target: super::logger::ROOT, "{text}");
@@ -268,7 +268,7 @@ impl Printer {
         self.gathered.extend_from_slice(bytes);
     }
 
-    /// Writes what was gathered.
+    /// Writes the gathered output.
     pub(super) fn flush(&mut self) {
         if self.gathered.is_empty() {
             return;
@@ -284,7 +284,7 @@ impl Printer {
         self.gathered.clear();
         self.written.fetch_add(1, Ordering::Relaxed);
         match written {
-            // A reader that has seen enough is no error, and no reason to stop a transfer.
+            // A reader that closes the pipe is no error, and no reason to stop a transfer.
             Err(error) if stream == Stream::Output && error.kind() != io::ErrorKind::BrokenPipe => {
                 self.error.get_or_insert(format!("standard output: {error}"));
             }
@@ -293,8 +293,8 @@ impl Printer {
     }
 }
 
-/// Names and reasons may come from the network: nothing in them moves the cursor or turns
-/// the text around (Unicode's bidirectional controls).
+/// Removes control characters: names and reasons may come from the network, and must not move the
+/// cursor or reverse the text (Unicode's bidirectional controls).
 fn printable(text: &str) -> String {
     let is_turning = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars().filter(|&character| !character.is_control() && !is_turning(character)).collect()

@@ -1,4 +1,4 @@
-//! From a command line to an exit code.
+//! The run of a client or of the server, from the command line to the exit code.
 
 use std::fmt::Display;
 use std::io;
@@ -23,10 +23,10 @@ use crate::io::store::remove_abandoned_files;
 use crate::lock::lock;
 use crate::server::receive;
 
-/// A server that is told to stop does not wait longer for somebody who reads what it prints.
+/// The longest wait of a server that is told to stop until its output is read.
 const SERVER_PATIENCE: Duration = Duration::from_secs(2);
 
-/// One client run: its tasks, what they have in common, and whom they tell.
+/// One client run: its tasks, their common configuration, and the observer of their events.
 pub struct Run {
     style: Style,
     options: ClientOptions,
@@ -37,7 +37,7 @@ pub struct Run {
     results: Mutex<Vec<(String, Option<Duration>)>>,
 }
 
-/// Parses the command line, lets `body` run the tasks in its style, and says how it went.
+/// Parses the command line, lets `body` run the tasks in its style, and returns the exit code.
 pub fn run_client(style: Style, body: impl FnOnce(&Run)) -> ExitCode {
     let options: ClientOptions = parsed(style.name());
     if let Some(done) = completions::<ClientOptions>(&options.console, style.name()) {
@@ -60,7 +60,7 @@ pub fn run_client(style: Style, body: impl FnOnce(&Run)) -> ExitCode {
         Style::MpAsync | Style::MtAsync => tasks.len().min(options.worker_count(style)),
     };
     let keeps_open = match style {
-        // A process of its own for each task has no second one.
+        // Each process runs one task only: it has no next task to keep a connection for.
         Style::Mp => false,
         Style::Mt | Style::MtAsync => tasks.len() > concurrent.min(turns::FIRST_LIMIT),
         Style::MpAsync => tasks.len() > concurrent,
@@ -75,18 +75,18 @@ pub fn run_client(style: Style, body: impl FnOnce(&Run)) -> ExitCode {
 }
 
 impl Run {
-    /// The tasks in the list's order.
+    /// Returns the tasks, in the order of the list.
     #[must_use]
     pub fn tasks(&self) -> &[Task] {
         &self.tasks
     }
 
-    /// Prints the scripts' line about a task that is begun (`multi_process.py`, line 15).
+    /// Prints the Python scripts' line for a task that begins (`multi_process.py`, line 15).
     pub fn print_downloading(&self, task: &Task) {
         self.tell(EventKind::TaskQueued { url: task.url.clone() }, Some(&task.name));
     }
 
-    /// Prints the scripts' last line, once all results are there (`multi_process.py`, line 27).
+    /// Prints the Python scripts' last line, after all results (`multi_process.py`, line 27).
     pub fn print_total(&self) {
         let seconds = Timestamp::now().duration_since(self.started).as_secs_f64();
         let failed = self.failed_count();
@@ -102,25 +102,25 @@ impl Run {
         self.console.line(script_lines::results_dict(results));
     }
 
-    /// What all tasks have in common.
+    /// Returns the configuration that all tasks share.
     #[must_use]
     pub fn config(&self) -> Arc<TaskConfig> {
         Arc::clone(&self.config)
     }
 
-    /// Async styles: most workers at once.
+    /// Returns the largest number of workers at once (async styles).
     #[must_use]
     pub fn worker_count(&self) -> usize {
         self.options.worker_count(self.style)
     }
 
-    /// Async styles: how long the result of `task` is waited for.
+    /// Returns how long the run waits for the result of `task` (async styles).
     #[must_use]
     pub fn timeout(&self, task: &Task) -> TaskTimeout {
         TaskTimeout::new(self.console.activity(), &task.name, self.options.timeout)
     }
 
-    /// What a worker process needs to know of `task`.
+    /// Returns the job by which a worker process runs `task`.
     #[must_use]
     pub fn job(&self, task: &Task) -> Job {
         let config = TaskConfig::clone(&self.config);
@@ -128,19 +128,19 @@ impl Run {
         Job::new(self.style, task.clone(), config, is_recorded)
     }
 
-    /// With what `task` tells what happens to it, wherever it runs.
+    /// Returns the voice by which `task` reports events, wherever it runs.
     #[must_use]
     pub fn voice(&self, task: &Task) -> TaskVoice {
         TaskVoice::new(self.style, &task.name, self.observer())
     }
 
-    /// Whom everything is told.
+    /// Returns the observer of all events.
     #[must_use]
     pub fn observer(&self) -> Arc<dyn Observer> {
         Arc::clone(&self.console) as Arc<dyn Observer>
     }
 
-    /// Keeps a task's result, in the order of these calls, and tells of a failure.
+    /// Keeps a task's result, in the order of these calls, and reports a failure.
     pub fn collect<E: Display>(&self, task: &Task, result: Result<Duration, E>) {
         let took = match result {
             Ok(took) => Some(took),
@@ -163,7 +163,7 @@ impl Run {
     }
 }
 
-/// Parses the command line, receives until stopped, and says how it went.
+/// Parses the command line, receives until the server is stopped, and returns the exit code.
 pub fn run_server() -> ExitCode {
     let options: ServerOptions = parsed("server");
     if let Some(done) = completions::<ServerOptions>(&options.console, "server") {
@@ -188,7 +188,7 @@ pub fn run_server() -> ExitCode {
     console.finish(result.is_ok(), Some(SERVER_PATIENCE))
 }
 
-/// The command line of the program of this name; what is wrong with it ends the process.
+/// Parses the command line of the program `name`; an error in it ends the process.
 fn parsed<O: Parser>(name: &'static str) -> O {
     let matches = O::command().name(name).get_matches();
     O::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
@@ -205,8 +205,8 @@ fn usage_error(error: &dyn Display) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// An event file that cannot be made is named wrongly; a thread that cannot be started is not the
-/// command line's fault.
+/// Prints the error and returns the exit code. An event file that cannot be created is an error of
+/// the command line; a thread that cannot be started is not.
 fn console_error(error: &ConsoleError) -> ExitCode {
     match error {
         ConsoleError::EventFile(error) => usage_error(error),

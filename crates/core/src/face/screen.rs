@@ -1,5 +1,5 @@
-//! What is shown goes to a thread of its own: nothing that prints can hold up a task or a reply,
-//! even if nobody reads what is printed.
+//! The screen: the thread that prints. Printing cannot hold up a task or a reply, even if nobody
+//! reads the output.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,43 +14,43 @@ use super::printer::{Printer, capture_log};
 use crate::event::{Event, Progress};
 use crate::lock::lock;
 
-/// What waits to be shown is no more than this.
+/// The largest number of messages that wait to be printed.
 const QUEUE_LEN: usize = 1 << 14;
-/// What is told within this time is printed together. The thread is not woken for each of it.
+/// Messages of this time are printed together, so that the thread is not woken for each of them.
 const GATHER: Duration = Duration::from_millis(1);
 
-/// Something to show.
+/// A message to print.
 #[derive(Debug)]
 pub(super) enum Message {
-    /// What happened.
+    /// An event.
     Event(Arc<Event>),
-    /// How far a task is.
+    /// The progress of a task.
     Progress(Progress),
     /// A log record, as it is printed.
     Log(Vec<u8>),
-    /// One of the scripts' lines, for standard output.
+    /// One of the Python scripts' lines, for standard output.
     Line(String),
-    /// Something on standard error that is no failure.
+    /// A note on standard error that is not an error.
     Note(String),
-    /// What went wrong.
+    /// An error message.
     Complaint(String),
-    /// Nothing more comes.
+    /// The end: no more messages follow.
     End,
 }
 
-/// The thread that shows what it is sent.
+/// The queue to the thread that prints, and the outcome of printing.
 pub(super) struct Screen {
     queue: Sender<Message>,
     lost: Arc<AtomicU64>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    /// What kept it from being shown, once all is.
+    /// The first error of printing, if any; it is available once the thread has ended.
     outcome: Receiver<Option<String>>,
     written: Arc<AtomicU64>,
     shows_progress: bool,
 }
 
 impl Screen {
-    /// Starts the thread, which prints by `printer`.
+    /// Starts the thread, which prints through `printer`.
     ///
     /// # Errors
     /// The thread cannot be started.
@@ -60,14 +60,14 @@ impl Screen {
         let (lost, written) = (Arc::new(AtomicU64::new(0)), printer.written());
         let (counted, shows_progress) = (Arc::clone(&lost), printer.shows_progress());
         let thread = thread::Builder::new().name("screen".to_owned()).spawn(move || {
-            // Whoever waits for it lives as long.
+            // The `Screen` that holds the receiver lives as long as the thread.
             let _ = told.send(show(&messages, &counted, printer));
         })?;
         let thread = Mutex::new(Some(thread));
         Ok(Self { queue, lost, thread, outcome, written, shows_progress })
     }
 
-    /// Has a message shown. If too many wait, it is lost, and counted unless it is of progress.
+    /// Queues a message. If too many wait, the message is lost, and counted unless it is progress.
     pub(super) fn show(&self, message: Message) {
         let is_progress = matches!(message, Message::Progress(_));
         if is_progress && !self.shows_progress {
@@ -80,16 +80,16 @@ impl Screen {
         }
     }
 
-    /// Where log records go.
+    /// Returns a writer for log records.
     pub(super) fn log_writer(&self) -> LogWriter {
         LogWriter { queue: self.queue.clone(), lost: Arc::clone(&self.lost) }
     }
 
-    /// Waits until all is shown; gives up, if `patience` says so, when nothing could be written
-    /// for so long.
+    /// Waits until all messages are printed. With `patience`, waiting ends when nothing could be
+    /// written for that time.
     ///
     /// # Errors
-    /// Something could not be shown.
+    /// A message could not be printed.
     pub(super) fn finish(&self, patience: Option<Duration>) -> Result<(), String> {
         let Some(thread) = lock(&self.thread).take() else { return Ok(()) };
         let unread = || {
@@ -132,7 +132,7 @@ fn show(messages: &Receiver<Message>, lost: &AtomicU64, mut printer: Printer) ->
     printer.into_error()
 }
 
-/// Has log records shown with everything else, in the order in which they are told.
+/// A writer that queues log records among the other messages, in the order of their creation.
 pub(super) struct LogWriter {
     queue: Sender<Message>,
     lost: Arc<AtomicU64>,
@@ -140,12 +140,12 @@ pub(super) struct LogWriter {
 
 impl Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // What the printing thread logs itself is in its place already.
+        // A record of the printing thread itself is captured, and so is in its place already.
         if !capture_log(bytes) {
             match self.queue.try_send(Message::Log(bytes.to_vec())) {
                 Ok(()) => {}
                 Err(TrySendError::Full(_)) => _ = self.lost.fetch_add(1, Ordering::Relaxed),
-                // All else is shown already.
+                // The thread has ended: all other messages are printed already.
                 Err(TrySendError::Disconnected(_)) => return io::stderr().write(bytes),
             }
         }

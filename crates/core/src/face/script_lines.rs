@@ -1,10 +1,10 @@
-//! The scripts' lines: durations, times and totals as Python prints them.
+//! The Python scripts' lines: durations, times and totals as Python prints them.
 
 use std::time::Duration;
 
 use jiff::{Timestamp, tz::TimeZone};
 
-/// A duration as `str(datetime.timedelta)` prints it: `0:00:02.216464`.
+/// Formats a duration as `str(datetime.timedelta)` does: `0:00:02.216464`.
 #[must_use]
 pub fn timedelta(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -21,7 +21,7 @@ pub fn timedelta(duration: Duration) -> String {
     }
 }
 
-/// A duration as `repr(datetime.timedelta)` prints it.
+/// Formats a duration as `repr(datetime.timedelta)` does.
 #[must_use]
 pub fn timedelta_repr(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -39,27 +39,27 @@ pub fn timedelta_repr(duration: Duration) -> String {
     format!("datetime.timedelta({arguments})")
 }
 
-/// A local time as `str(datetime.datetime)` prints it.
+/// Formats a local time as `str(datetime.datetime)` does.
 #[must_use]
 pub fn datetime(time: Timestamp) -> String {
     time.to_zoned_datetime(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S%.6f").to_string()
 }
 
-/// The scripts' line for a broadcast file (`library.py`, line 58), without its level.
+/// Returns the scripts' line for a broadcast file (`library.py`, line 58), without its log level.
 #[must_use]
 pub fn writing_line(name: &str, from: Timestamp, to: Timestamp) -> String {
     let (took, from, to) = (timedelta(between(from, to)), datetime(from), datetime(to));
     format!("writing {name} dalam waktu {took} {from} s/d {to}")
 }
 
-/// The scripts' last line (`multi_thread.py`, line 28).
+/// Returns the scripts' last line (`multi_thread.py`, line 28).
 #[must_use]
 pub fn total_line(from: Timestamp, to: Timestamp) -> String {
     let (took, from, to) = (timedelta(between(from, to)), datetime(from), datetime(to));
     format!("Waktu TOTAL yang dibutuhkan {took} detik {from} s/d {to}")
 }
 
-/// A dictionary of results as Python prints it; a failed task is `None`.
+/// Formats a dictionary of results as Python does; a failed task is `None`.
 #[must_use]
 pub fn results_dict<'a>(results: impl IntoIterator<Item = (&'a str, Option<Duration>)>) -> String {
     let entries = results.into_iter().map(|(name, took)| {
@@ -69,7 +69,7 @@ pub fn results_dict<'a>(results: impl IntoIterator<Item = (&'a str, Option<Durat
     format!("{{{}}}", entries.collect::<Vec<_>>().join(", "))
 }
 
-/// A string as Python's `repr` prints it.
+/// Formats a string as Python's `repr` does.
 #[must_use]
 pub fn str_repr(text: &str) -> String {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
@@ -89,7 +89,7 @@ pub fn str_repr(text: &str) -> String {
     repr
 }
 
-/// Bytes between Python's quotes as `repr` prints them; `quote` is `'` or `"`.
+/// Appends bytes as `repr` prints them between its quotes; `quote` is `'` or `"`.
 pub fn push_bytes_repr(bytes: &[u8], quote: u8, out: &mut String) {
     for &byte in bytes {
         match byte {
@@ -104,7 +104,7 @@ pub fn push_bytes_repr(bytes: &[u8], quote: u8, out: &mut String) {
     }
 }
 
-/// The quote that Python puts around bytes.
+/// Returns the quote that Python puts around bytes, given which quotes they contain.
 #[must_use]
 pub fn bytes_quote(has_single: bool, has_double: bool) -> u8 {
     if has_single && !has_double { b'"' } else { b'\'' }

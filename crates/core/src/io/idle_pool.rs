@@ -1,4 +1,5 @@
-//! What is kept for a moment, in case somebody wants it again.
+//! A pool of idle values (connections, sockets), kept for a short time in case they are needed
+//! again.
 
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -6,41 +7,42 @@ use std::time::{Duration, Instant};
 
 use crate::lock::lock;
 
-/// Things that are dropped if nobody takes them in time.
+/// Values that are dropped if nobody takes them in time.
 #[derive(Debug)]
 pub(crate) struct IdlePool<T> {
     timeout: Duration,
     state: Mutex<State<T>>,
-    /// Held while things are dropped, which may take a while. Locked before `state`.
+    /// Held while values are dropped, which may take long. It is locked before `state`.
     dropping: Mutex<()>,
 }
 
 #[derive(Debug)]
 struct State<T> {
-    /// Since when, the latest last.
+    /// Each value with the time since when it is idle, the latest last.
     things: Vec<(Instant, T)>,
     is_watched: bool,
-    /// Whether anything came since the watch last looked.
+    /// Whether a value came since the watching thread last looked.
     has_come: bool,
     is_closed: bool,
 }
 
 impl<T: Send + 'static> IdlePool<T> {
-    /// Nothing yet; what nobody takes for `timeout` is dropped, after twice that at the latest.
+    /// Makes an empty pool. A value that nobody takes for `timeout` is dropped, at the latest after
+    /// twice that time.
     pub(crate) fn new(timeout: Duration) -> Arc<Self> {
         let state =
             State { things: Vec::new(), is_watched: false, has_come: false, is_closed: false };
         Arc::new(Self { timeout, state: Mutex::new(state), dropping: Mutex::new(()) })
     }
 
-    /// The latest of those that are wanted.
+    /// Takes the latest value that is wanted.
     pub(crate) fn take(&self, is_wanted: impl Fn(&T) -> bool) -> Option<T> {
         let mut state = lock(&self.state);
         let index = state.things.iter().rposition(|(_, thing)| is_wanted(thing))?;
         Some(state.things.remove(index).1)
     }
 
-    /// Keeps `thing`, or drops it if there is no thread to be had that would do so later.
+    /// Keeps `thing`, or drops it if no thread can be started that would drop it later.
     pub(crate) fn put(self: &Arc<Self>, thing: T) {
         let mut state = lock(&self.state);
         if state.is_closed {
@@ -58,7 +60,7 @@ impl<T: Send + 'static> IdlePool<T> {
         state.things.push((Instant::now(), thing));
     }
 
-    /// Drops everything, and from now on whatever is put here. All is dropped on return.
+    /// Drops all values, and every value that is put back from now on. On return, all are dropped.
     pub(crate) fn close(&self) {
         let mut state = lock(&self.state);
         state.is_closed = true;
@@ -77,7 +79,7 @@ impl<T: Send + 'static> IdlePool<T> {
             let now = Instant::now();
             let timed_out = state.things.partition_point(|(since, _)| *since + self.timeout <= now);
             let dropped: Vec<_> = state.things.drain(..timed_out).collect();
-            // While things come and go, a new thread each time would cost more.
+            // While values come and go the thread stays: a new thread each time would cost more.
             is_watched = std::mem::take(&mut state.has_come) || !state.things.is_empty();
             state.is_watched = is_watched;
             drop(state);
@@ -113,7 +115,7 @@ mod tests {
         for _ in 0..2 {
             let (sender, receiver) = mpsc::channel::<()>();
             pool.put(sender);
-            // Ends with the sender.
+            // The thread ends when the sender is dropped.
             let ended = receiver.recv_timeout(Duration::from_secs(10));
             assert_eq!(ended, Err(RecvTimeoutError::Disconnected));
         }

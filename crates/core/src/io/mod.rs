@@ -1,11 +1,11 @@
-//! The edge: sockets, disks, keys, the clock.
+//! The input and output: sockets, disks, keys, the clock.
 //!
 //! | module | job |
 //! |---|---|
 //! | [`net`] | UDP sockets, and trains of datagrams |
-//! | [`store`] | files that are received whole or not at all, and files that are sent |
-//! | [`seal`] | frames that nobody without the key can read or make |
-//! | `idle_pool` | what is kept for a moment, in case it is wanted again |
+//! | [`store`] | files that are received completely or not at all, and files that are sent |
+//! | [`seal`] | frames that only holders of the key can read or make |
+//! | `idle_pool` | values that are kept for a short time, in case they are needed again |
 //! | `clock` | the wall clock |
 
 pub(crate) mod clock;

@@ -1,4 +1,4 @@
-//! Sealed frames: nobody without the key can read them, make them, or change them.
+//! Sealed frames: without the key, nobody can read, make or change them.
 //!
 //! ```text
 //!  0      4                20        24                        end - 16     end
@@ -7,9 +7,9 @@
 //! +------+----------------+---------+------ - - - - ----------+------------+
 //! ```
 //!
-//! The AEAD is AES-128-GCM (NIST SP 800-38D). Whoever seals chooses a session id of 128
-//! random bits; the session's key is derived from the key file's and the id, and its nonces
-//! count. So no nonce repeats under one key, however many processes seal at once.
+//! The AEAD is AES-128-GCM (NIST SP 800-38D). Each sealer chooses a session id of 128 random bits.
+//! The session's key is derived from the id and the key of the key file, and the nonce is a
+//! counter. So no nonce repeats under one key, however many processes seal at once.
 
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
@@ -21,42 +21,42 @@ use std::sync::Arc;
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zeroize::ZeroizeOnDrop;
 
-/// What a sealed datagram is longer than its frame.
+/// The number of bytes by which a sealed datagram is longer than its frame.
 pub const SEAL_LEN: usize = HEADER_LEN + TAG_LEN;
-/// How a sealed datagram begins.
+/// The first bytes of a sealed datagram.
 pub const SEALED_MAGIC: [u8; 4] = *b"SIAS";
 const HEADER_LEN: usize = 24;
 const COUNTER_AT: usize = 20;
 const TAG_LEN: usize = 16;
 const CONTEXT: &str = "siar 2026-11 sealed frames, session key";
-/// More sessions than this are not kept; a further one makes all be derived anew.
+/// The largest number of session keys that are kept; with one more, all are derived again.
 const MAX_SESSIONS: usize = 4096;
 
-/// A key cannot be used.
+/// The reason why a key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// The file cannot be read or made.
+    /// The file cannot be read or created.
     #[error("key file {path}: {error}")]
     File {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         error: io::Error,
     },
-    /// Others may read it.
+    /// Other users may read the file.
     #[error("key file {path} can be read by others (mode {mode:04o}): chmod 600 {path}")]
     Mode {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Its permissions.
+        /// The file's permission bits.
         mode: u32,
     },
-    /// It holds no key.
+    /// The file does not contain a key.
     #[error("key file {0} does not hold 64 hexadecimal digits")]
     Format(PathBuf),
 }
 
-/// 32 secret bytes that all who may take part share. They are wiped from memory in the end.
+/// A key: 32 secret bytes that all clients and servers share. They are wiped from memory on drop.
 #[derive(Clone, ZeroizeOnDrop)]
 pub struct Key([u8; 32]);
 
@@ -67,10 +67,10 @@ impl std::fmt::Debug for Key {
 }
 
 impl Key {
-    /// Reads a key file: 64 hexadecimal digits, readable by its owner alone.
+    /// Reads a key file: 64 hexadecimal digits, readable only by the file's owner.
     ///
     /// # Errors
-    /// Says what is wrong with the file.
+    /// The error names what is wrong with the file.
     pub fn load(path: &Path) -> Result<Self, KeyError> {
         let file = |error| KeyError::File { path: path.to_owned(), error };
         let mode = fs::metadata(path).map_err(file)?.permissions().mode() & 0o777;
@@ -82,10 +82,10 @@ impl Key {
         key.map(|key| Self(*key.as_bytes())).map_err(|_| KeyError::Format(path.to_owned()))
     }
 
-    /// Makes a new key and its file.
+    /// Creates a new key and its file.
     ///
     /// # Errors
-    /// The file is there already, or cannot be made.
+    /// The file exists already, or cannot be created.
     pub fn create(path: &Path) -> Result<Self, KeyError> {
         let key = Self(rand::random());
         let write = || -> io::Result<()> {
@@ -109,7 +109,7 @@ impl Key {
     }
 }
 
-/// Seals what one process sends.
+/// The sealer of one process's frames.
 pub struct Sealer {
     key: Key,
     session: [u8; 16],
@@ -130,14 +130,14 @@ fn nonce(counter: u32) -> Nonce {
 }
 
 impl Sealer {
-    /// Begins a session.
+    /// Begins a sealing session.
     #[must_use]
     pub fn new(key: &Key) -> Self {
         let session = rand::random();
         Self { key: key.clone(), session, session_key: key.of_session(session), counter: 0 }
     }
 
-    /// Writes the sealed frame behind what `out` already holds.
+    /// Appends the sealed frame to `out`.
     pub fn seal(&mut self, frame: &[u8], out: &mut Vec<u8>) {
         if self.counter == u32::MAX {
             *self = Self::new(&self.key);
@@ -159,22 +159,22 @@ impl Sealer {
     }
 }
 
-/// A datagram that cannot be opened.
+/// The reason why a datagram cannot be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// It is not sealed.
+    /// The datagram is not sealed.
     #[error("not sealed, and this side has a key")]
     Plain,
-    /// It was sealed with another key, or changed on the way.
+    /// The datagram was sealed with another key, or was changed on the way.
     #[error("sealed with another key, or damaged")]
     Key,
 }
 
-/// Opens what others have sealed.
+/// The opener of sealed datagrams.
 pub struct Opener {
     key: Key,
     sessions: HashMap<[u8; 16], Arc<LessSafeKey>>,
-    /// Most datagrams are of the same session as the one before.
+    /// The session of the datagram before, because most datagrams belong to the same session.
     latest: Option<([u8; 16], Arc<LessSafeKey>)>,
     opened: Vec<u8>,
 }
@@ -186,16 +186,16 @@ impl std::fmt::Debug for Opener {
 }
 
 impl Opener {
-    /// Opens what is sealed with this key.
+    /// Makes an opener of datagrams that are sealed with `key`.
     #[must_use]
     pub fn new(key: &Key) -> Self {
         Self { key: key.clone(), sessions: HashMap::new(), latest: None, opened: Vec::new() }
     }
 
-    /// The frame in a sealed datagram.
+    /// Returns the frame in a sealed datagram.
     ///
     /// # Errors
-    /// It is none, or not of somebody who has the key.
+    /// The datagram is not sealed, or its sender does not have the key.
     pub fn open(&mut self, datagram: &[u8]) -> Result<&[u8], OpenError> {
         if !datagram.starts_with(&SEALED_MAGIC) {
             return Err(OpenError::Plain);
@@ -215,7 +215,7 @@ impl Opener {
             Ok(frame) => frame.len(),
             Err(_) => return Err(OpenError::Key),
         };
-        // Only sessions of those who have the key are kept.
+        // Only sessions of senders that have the key are kept.
         if known.is_none() {
             if self.sessions.len() >= MAX_SESSIONS {
                 self.sessions.clear();
@@ -229,17 +229,17 @@ impl Opener {
     }
 }
 
-/// Both directions of one process.
+/// The sealer and the opener of one process.
 #[derive(Debug)]
 pub struct Sealing {
-    /// For what it sends.
+    /// The sealer of outgoing frames.
     pub sealer: Sealer,
-    /// For what it receives.
+    /// The opener of incoming datagrams.
     pub opener: Opener,
 }
 
 impl Sealing {
-    /// With this key.
+    /// Makes a sealer and an opener for `key`.
     #[must_use]
     pub fn new(key: &Key) -> Self {
         Self { sealer: Sealer::new(key), opener: Opener::new(key) }

@@ -1,13 +1,13 @@
-//! How many datagrams were dropped, by reason.
+//! Counts of dropped datagrams, by reason.
 
 use std::collections::BTreeMap;
 
-/// Counts by reason, since they were last told.
+/// The counts by reason, since they were last reported.
 #[derive(Debug, Default)]
 pub(super) struct DroppedDatagrams(BTreeMap<String, u64>);
 
 impl DroppedDatagrams {
-    /// Counts `count` more; a reason's words must not be the sender's to choose.
+    /// Adds `count` to a reason. A sender must not be able to choose the reason's text.
     pub(super) fn count(&mut self, reason: impl Into<String>, count: u64) {
         if count > 0 {
             *self.0.entry(reason.into()).or_default() += count;
@@ -18,7 +18,7 @@ impl DroppedDatagrams {
         self.0.is_empty()
     }
 
-    /// The counts, which begin at zero again.
+    /// Returns the counts and sets them to zero.
     pub(super) fn take(&mut self) -> impl Iterator<Item = (String, u64)> + use<> {
         std::mem::take(&mut self.0).into_iter()
     }

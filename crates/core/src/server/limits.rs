@@ -1,4 +1,4 @@
-//! What a server takes: sizes, the quota, files at once.
+//! The limits of a server: file sizes, the quota, and the number of open files.
 
 use siar_proto::wire::RefuseReason;
 
@@ -6,12 +6,12 @@ use crate::io::store::StoreError;
 
 const TOO_MANY_FILES: &str = "too many files at once";
 const STOPPING: &str = "the server is stopping";
-/// File descriptors for sockets, logs, and what looks at the system.
+/// File descriptors that are kept free for sockets, logs and the files of `/proc`.
 const SPARE_FILES: usize = 64;
-/// An empty file takes room too.
+/// The least that a file counts against the quota, in bytes: an empty file takes space too.
 const LEAST_CHARGE: u64 = 4096;
 
-/// Why a file is not taken, as its sender is told.
+/// The reason why a file is refused, as its sender is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) reason: RefuseReason,
@@ -23,13 +23,13 @@ impl Refusal {
         Self { reason, text: text.into() }
     }
 
-    /// The server takes nothing new and ends.
+    /// Returns the refusal of a server that is stopping.
     pub(super) fn stopping() -> Self {
         Self::new(RefuseReason::Stopping, STOPPING)
     }
 
-    /// What the sender is told of a failure to store its file: a frame holds few words, and paths
-    /// are not its business.
+    /// Returns the refusal after a failure to store the file. It names no path: a frame has room
+    /// for few words, and paths are private.
     pub(super) fn of(error: &StoreError) -> Self {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};
         match error {
@@ -48,42 +48,42 @@ impl Refusal {
     }
 }
 
-/// A part of the limits that one file uses, from its first block to its end. It is given back to
-/// the [`Limits`] that it is of.
+/// A part of the limits that one file uses, from its first block to its end. It must be given back
+/// to the [`Limits`] that it was taken from.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Claim {
     charge: u64,
 }
 
-/// The limits, and what is used of them.
+/// The limits, and how much of them is used.
 #[derive(Debug)]
 pub(super) struct Limits {
     max_file: u64,
     quota: u64,
     max_open_files: usize,
-    /// Bytes published or claimed.
+    /// The size of all published and claimed files, in bytes.
     quota_used: u64,
-    /// Files claimed.
+    /// The number of claimed files.
     open_files: usize,
     is_stopping: bool,
 }
 
 impl Limits {
-    /// Files of at most `max_file` bytes, `quota` in all, and as many at once as this process may
-    /// have open.
+    /// Limits files to `max_file` bytes each and to `quota` bytes in all, and their number at once
+    /// to what this process may have open.
     pub(super) fn new(max_file: u64, quota: u64) -> Self {
         let max_open_files = allow_many_files().saturating_sub(SPARE_FILES);
         let (quota_used, open_files, is_stopping) = (0, 0, false);
         Self { max_file, quota, max_open_files, quota_used, open_files, is_stopping }
     }
 
-    /// From now on every file is refused.
+    /// Refuses every file from now on.
     pub(super) fn stop(&mut self) {
         self.is_stopping = true;
     }
 
-    /// Whether a file of `size` bytes would be taken now.
+    /// Checks whether a file of `size` bytes would be accepted now.
     pub(super) fn check(&self, size: u64) -> Result<(), Refusal> {
         let (max_file, quota, used) = (self.max_file, self.quota, self.quota_used);
         if self.is_stopping {
@@ -100,7 +100,7 @@ impl Limits {
         Ok(())
     }
 
-    /// Takes the part of a file of `size` bytes.
+    /// Claims a part of the limits for a file of `size` bytes.
     pub(super) fn claim(&mut self, size: u64) -> Result<Claim, Refusal> {
         self.check(size)?;
         if self.open_files >= self.max_open_files {
@@ -112,13 +112,13 @@ impl Limits {
         Ok(claim)
     }
 
-    /// The file is published: its bytes stay counted.
+    /// Ends the claim of a published file: its bytes stay counted.
     pub(super) fn keep(&mut self, claim: Claim) {
         let Claim { charge: _ } = claim;
         self.open_files -= 1;
     }
 
-    /// Nothing is left of the file.
+    /// Ends the claim of a file that was not published.
     pub(super) fn give_back(&mut self, claim: Claim) {
         let Claim { charge } = claim;
         self.quota_used -= charge;
@@ -132,24 +132,24 @@ impl Limits {
         Ok(())
     }
 
-    /// The raw file was not stored.
+    /// Takes back the count of a raw file that was not stored.
     pub(super) fn discharge_raw(&mut self, size: u64) {
         self.quota_used -= charge(size);
     }
 
-    /// Bytes and files in use.
+    /// Returns the bytes and the number of files in use.
     #[cfg(test)]
     pub(super) fn used(&self) -> (u64, usize) {
         (self.quota_used, self.open_files)
     }
 }
 
-/// What a file counts against the quota.
+/// Returns how many bytes a file counts against the quota.
 fn charge(size: u64) -> u64 {
     size.max(LEAST_CHARGE)
 }
 
-/// Raises this process's limit of open files as far as it may; gives what it is then.
+/// Raises this process's limit of open files as far as possible, and returns the limit.
 fn allow_many_files() -> usize {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return usize::MAX };
@@ -171,7 +171,7 @@ mod tests {
         let second = limits.claim(8_000).unwrap();
         limits.keep(second);
         assert_eq!(limits.used(), (8_000, 0));
-        // An empty file takes room too.
+        // An empty file counts too.
         assert_eq!(limits.claim(0).unwrap_err().reason, RefuseReason::NoSpace);
         limits.stop();
         assert_eq!(limits.check(0).unwrap_err(), Refusal::stopping());

@@ -1,13 +1,13 @@
-//! The server's job: datagrams to verified files.
+//! The server: it turns datagrams into verified files.
 //!
 //! | module | job |
 //! |---|---|
 //! | `receive_loop` | the socket, signals and deadlines |
 //! | `session` | one transfer, from announcement to end |
-//! | `raw` | files in the scripts' format |
-//! | `limits` | sizes, the quota, files at once |
-//! | `replay` | with a key: what was recorded and is sent again |
-//! | `dropped`, `token_bucket` | what is told of datagrams that bring nothing |
+//! | `raw` | files in the Python scripts' format |
+//! | `limits` | file sizes, the quota, the number of open files |
+//! | `replay` | with a key: refuses a transfer that was recorded and is sent again |
+//! | `dropped`, `token_bucket` | the counts and the log lines of useless datagrams |
 //! | `writers` | threads that decode, write, hash and publish |
 
 mod dropped;
@@ -40,41 +40,41 @@ use session::{Session, SessionEnd};
 use token_bucket::TokenBucket;
 use writers::{StoreResult, Wake, Writers};
 
-/// Most bytes of unfinished blocks, over all transfers.
+/// The memory for the unfinished blocks of all transfers, in bytes.
 const BLOCK_MEMORY: usize = 24 << 20;
-/// A sender that says nothing for this long is given up.
+/// A sender that sends nothing for this long is given up.
 const SILENCE: Duration = Duration::from_secs(30);
 const TOO_MANY: &str = "one of more useless announcements than can be told of";
 const NO_KEY: &str = "sealed, and this server has no --key-file";
-/// Most senders with another key that are told of, each once.
+/// The largest number of senders with another key that are reported, each once.
 const MAX_STRANGERS: usize = 1024;
 
-/// What a server goes by.
+/// The configuration of a server.
 #[derive(Debug, Clone)]
 pub struct ReceiveConfig {
-    /// Where to listen.
+    /// The address and port to listen on.
     pub bind: SocketAddr,
-    /// Multicast groups to join.
+    /// The multicast groups to join.
     pub groups: Vec<IpAddr>,
-    /// Where to receive.
+    /// The interface to receive through.
     pub interface: Option<Interface>,
-    /// Where files go.
+    /// The folder for received files.
     pub dir: PathBuf,
-    /// How they are called.
+    /// How received files are named.
     pub names: FileNames,
-    /// Most bytes of one file.
+    /// The largest file that is accepted, in bytes.
     pub max_file: u64,
-    /// Most bytes of all files of this run.
+    /// The largest total size of all files of this run, in bytes.
     pub quota: u64,
-    /// Bytes of receive buffer to ask for.
+    /// The receive buffer to request from the system, in bytes.
     pub recv_buffer: usize,
-    /// Stop after so many files.
+    /// The number of files after which the server stops.
     pub exit_after: Option<u64>,
-    /// Holds the key that frames must be sealed with.
+    /// The path of the key file; if it is given, frames must be sealed with its key.
     pub key_file: Option<PathBuf>,
 }
 
-/// How received files are called.
+/// How received files are named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileNames {
     /// The sender's name, made safe.
@@ -83,10 +83,10 @@ pub enum FileNames {
     Numbered,
 }
 
-/// The server cannot run.
+/// The reason why the server cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum ReceiveError {
-    /// Its socket fails.
+    /// The socket fails.
     #[error(transparent)]
     Net(#[from] NetError),
     /// The key cannot be used.
@@ -95,53 +95,53 @@ pub enum ReceiveError {
     /// The threads that write files cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] std::io::Error),
-    /// Files cannot be written where they are to go.
+    /// Files cannot be written into the folder for received files.
     #[error("cannot write to {dir}: {error}")]
     Dir {
-        /// The folder.
+        /// The path of the folder.
         dir: PathBuf,
-        /// Why.
+        /// The reason.
         error: std::io::Error,
     },
 }
 
-/// What a server did until it stopped.
+/// The result of a server's run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ReceiveSummary {
-    /// Files published.
+    /// The number of published files.
     pub files: u64,
-    /// Their bytes.
+    /// The total size of the published files, in bytes.
     pub bytes: u64,
-    /// Transfers that failed or were broken off.
+    /// The number of transfers that failed or were aborted.
     pub failed: u64,
 }
 
-/// All of a server but its socket.
+/// A server without its socket.
 struct Server<'a> {
     config: &'a ReceiveConfig,
     observer: &'a dyn Observer,
     machine: Receiver,
     sessions: HashMap<TransferKey, Session>,
     limits: Limits,
-    /// Asked with a key only.
+    /// The announcements seen so far; checked only with a key.
     replays: ReplayMemory,
     writers: Writers,
     finished: crossbeam::channel::Receiver<StoreResult>,
-    /// Bytes of raw files that wait to be written.
+    /// The memory of raw files that wait to be written, in bytes.
     raw_waiting: usize,
     sealing: Option<Sealing>,
-    /// Senders with another key that were told of.
+    /// The addresses of senders with another key that were reported.
     strangers: HashSet<IpAddr>,
     log_lines: TokenBucket,
     dropped: DroppedDatagrams,
-    /// Datagrams that the kernel had dropped at the full socket buffer when it was last asked.
+    /// How many datagrams the kernel had dropped at the full socket buffer at the latest check.
     overflowed: u64,
     summary: ReceiveSummary,
 }
 
 impl<'a> Server<'a> {
-    /// A server whose socket's buffer has `recv_buffer` bytes. `wake` is called by other threads
-    /// when [`Self::handle_store_results`] has something to do.
+    /// Starts a server whose socket has a receive buffer of `recv_buffer` bytes. Other threads call
+    /// `wake` when [`Self::handle_store_results`] has something to do.
     fn start(
         config: &'a ReceiveConfig,
         observer: &'a dyn Observer,
@@ -178,7 +178,7 @@ impl<'a> Server<'a> {
         })
     }
 
-    /// Takes a datagram, and does what it asks for: the next one may concern the same transfer.
+    /// Handles a datagram and all its consequences: the next one may concern the same transfer.
     fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
         let frame = match &mut self.sealing {
             None if bytes.starts_with(&SEALED_MAGIC) => return self.dropped.count(NO_KEY, 1),
@@ -190,10 +190,10 @@ impl<'a> Server<'a> {
         };
         match self.machine.handle_datagram(now, from, frame) {
             Ok(()) => self.handle_events(),
-            // The scripts' format: the datagram is the file.
+            // In the Python scripts' format, the datagram is the file.
             Err(ParseError::NotAFrame) if self.sealing.is_none() => self.handle_raw(from, bytes),
             Err(error) => {
-                // What the sender of nonsense can choose must not make a line of its own.
+                // A sender chooses the kind: each value must not become a reason of its own.
                 let reason = match error {
                     ParseError::Kind(_) => "unknown frame kind".to_owned(),
                     ParseError::Version(_) => "another version of the protocol".to_owned(),
@@ -204,7 +204,7 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Counted, and told once of each sender.
+    /// Counts a datagram that cannot be opened, and reports each sender once.
     fn drop_unopened(&mut self, from: SocketAddr, error: OpenError) {
         self.dropped.count(error.to_string(), 1);
         if self.strangers.len() < MAX_STRANGERS && self.strangers.insert(from.ip()) {
@@ -230,7 +230,7 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Goes on with what the writers have done.
+    /// Handles the results of the writers.
     fn handle_store_results(&mut self) {
         self.writers.sync();
         while let Ok(result) = self.finished.try_recv() {
@@ -259,7 +259,7 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// The kernel has dropped `overflowed` datagrams so far.
+    /// Counts new losses; the kernel has dropped `overflowed` datagrams so far.
     fn count_losses(&mut self, overflowed: u64) {
         let new = overflowed.saturating_sub(self.overflowed);
         self.overflowed = overflowed;
@@ -268,7 +268,7 @@ impl<'a> Server<'a> {
         self.dropped.count("no memory for another block", self.machine.take_without_room());
     }
 
-    /// Takes nothing new and breaks off what still needs its sender.
+    /// Refuses new transfers, and aborts those that still need their sender.
     fn stop(&mut self) {
         self.limits.stop();
         for key in self.machine.unfinished_transfers() {
@@ -276,14 +276,14 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Waits for what is being written.
+    /// Waits until the writers have ended.
     fn finish(&mut self) {
         self.writers.stop();
         self.handle_store_results();
         self.tell_dropped();
     }
 
-    /// Counts a failed transfer, and tells of it unless there are too many.
+    /// Counts a failed transfer, and reports it unless there are too many.
     fn tell_failed(&mut self, transfer: String, from: String, reason: String) {
         self.summary.failed += 1;
         if self.log_lines.take(Instant::now()) {

@@ -1,4 +1,4 @@
-//! Files in the scripts' format: one datagram each, without a name or a confirmation.
+//! Files in the Python scripts' format: one datagram each, without a name or a confirmation.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,14 +7,14 @@ use super::Server;
 use crate::event::EventKind;
 use crate::io::store::StoreError;
 
-/// Most bytes of raw files that wait to be written.
+/// The memory for raw files that wait to be written, in bytes.
 const RAW_MEMORY: usize = 16 << 20;
-/// What one of them costs besides its bytes.
+/// The memory that one waiting raw file takes besides its content, in bytes.
 const JOB_COST: usize = 1024;
 const TRANSFER: &str = "raw";
 
 impl Server<'_> {
-    /// Takes a datagram that is a whole file (`udpserver_broadcast.py`, line 17).
+    /// Handles a datagram that is a whole file (`udpserver_broadcast.py`, line 17).
     pub(super) fn handle_raw(&mut self, from: SocketAddr, bytes: &[u8]) {
         let cost = bytes.len() + JOB_COST;
         if self.raw_waiting + cost > RAW_MEMORY {

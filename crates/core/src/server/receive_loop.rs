@@ -1,4 +1,4 @@
-//! A server's socket, signals and deadlines.
+//! The receive loop: a server's socket, signals and deadlines.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,18 +13,18 @@ use crate::io::net::{NetError, RECEIVE_BUFFER, ReceiveSocket};
 use crate::io::seal::Key;
 use crate::io::store::{remove_abandoned_files, temporary_file};
 
-/// How often the kernel's count of dropped datagrams is read while symbols are lacking.
+/// How often the kernel's count of dropped datagrams is read while symbols are missing.
 const OVERFLOW_INTERVAL: Duration = Duration::from_millis(10);
 const DROPPED_INTERVAL: Duration = Duration::from_secs(1);
 const REMOVAL_INTERVAL: Duration = Duration::from_secs(300);
-/// After the last file, senders may ask again for this long.
+/// How long senders may still ask for confirmation after the last file.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_AFTER_SIGNAL: Duration = Duration::from_millis(300);
 
 /// Receives until SIGINT, SIGTERM, or `exit_after` files.
 ///
 /// # Errors
-/// The socket cannot be bound, the folder not be written to, or the socket fails.
+/// The socket cannot be bound, the folder cannot be written to, or the socket fails.
 pub fn receive(
     config: &ReceiveConfig,
     observer: &dyn Observer,
@@ -35,7 +35,7 @@ pub fn receive(
     let mut socket = ReceiveSocket::bind(config.bind, &config.groups, config.interface.as_ref())?;
     socket.set_recv_buffer(config.recv_buffer).map_err(NetError::from)?;
     let recv_buffer = socket.recv_buffer().map_err(NetError::from)?;
-    // The kernel tells twice what it gives.
+    // The kernel reports twice the size that it grants.
     let given = recv_buffer / 2;
     if config.recv_buffer != RECEIVE_BUFFER && (given as usize) < config.recv_buffer {
         log::warn!("receive buffer of {given} bytes only: net.core.rmem_max allows no more");
@@ -50,13 +50,13 @@ pub fn receive(
     server.tell(EventKind::Listening { address });
     Deadlines::new(Instant::now()).run(&mut server, &mut socket, &stopped)?;
     server.count_losses(socket.overflowed());
-    // What was being verified is published or not by now, and told.
+    // After this, each file that was being verified is published or has failed, and was reported.
     server.finish();
     Ok(server.summary)
 }
 
-/// Set by the first SIGINT or SIGTERM, which also interrupts the wait; the second ends the
-/// process at once.
+/// Returns a flag that the first SIGINT or SIGTERM sets. The first signal also interrupts the wait;
+/// the second one ends the process at once.
 fn stop_flag(socket: &ReceiveSocket) -> std::io::Result<Arc<AtomicBool>> {
     let stopped = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
@@ -67,9 +67,9 @@ fn stop_flag(socket: &ReceiveSocket) -> std::io::Result<Arc<AtomicBool>> {
     Ok(stopped)
 }
 
-/// What the loop does now and then.
+/// The times of the loop's periodic work.
 struct Deadlines {
-    /// When the kernel's drops were counted, and whether anything has come since.
+    /// When the kernel's dropped datagrams were last counted, and whether datagrams came since.
     counted_at: Instant,
     is_uncounted: bool,
     next_dropped: Instant,
@@ -117,14 +117,14 @@ impl Deadlines {
             if !received {
                 let due = self.next_due(server);
                 let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
-                // Small files come whole, and each is waited for.
+                // Small files arrive whole, and their senders wait for an answer to each.
                 socket.wait(timeout, server.machine.receiving_transfers() > 0)?;
             }
         }
     }
 
     fn do_what_is_due(&mut self, now: Instant, server: &mut Server<'_>, socket: &ReceiveSocket) {
-        // Only who still lacks symbols is asked for it.
+        // The count matters only to transfers that lack symbols.
         let is_receiving = server.machine.receiving_transfers() > 0;
         let interval = if is_receiving { OVERFLOW_INTERVAL } else { DROPPED_INTERVAL };
         if now >= self.counted_at + interval {
@@ -141,7 +141,7 @@ impl Deadlines {
         }
     }
 
-    /// Whether the server has just been told to stop, or has all the files that it waits for.
+    /// Whether the server has just been told to stop, or has received as many files as it must.
     fn begin_to_linger(
         &mut self,
         now: Instant,

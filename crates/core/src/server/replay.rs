@@ -1,6 +1,6 @@
-//! With a key: the sealed transfers of the last minute, so that what was recorded and is sent
-//! again is refused. A replay is too old, or comes from another address, or is of a file that was
-//! received already.
+//! The protection against replays, with a key: the server remembers the sealed transfers of the
+//! last minute, and refuses a transfer that was recorded and is sent again. A replay is too old,
+//! comes from another address, or is of a file that was received already.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use siar_proto::TransferKey;
 use siar_proto::wire::TransferId;
 
-/// How far the clocks of sender and receiver may differ. Less than [`REMEMBERED`], so that a
-/// replay meets either this or that.
+/// The largest difference between the clocks of sender and receiver. It is less than
+/// [`REMEMBERED`], so that every replay is either too old or remembered.
 const MAX_AGE: Duration = Duration::from_secs(20);
-/// Longer than an announcement can pass for new, by clocks that differ as far as they may.
+/// How long a transfer is remembered: longer than its announcement can pass as new, with the
+/// largest clock difference.
 const REMEMBERED: Duration = Duration::from_secs(60);
 const MAX_REMEMBERED: usize = 4096;
 
@@ -30,8 +31,9 @@ pub(super) struct ReplayMemory {
 }
 
 impl ReplayMemory {
-    /// Says why an announcement made at `announced_ms` is taken for a replay; remembers one that is
-    /// not. Transfers that are under way are not forgotten.
+    /// Remembers a transfer, or returns the reason why its announcement, made at `announced_ms`
+    /// (milliseconds since 1970), is taken for a replay. Transfers that are under way are not
+    /// forgotten.
     pub(super) fn check(
         &mut self,
         now: Instant,
@@ -65,7 +67,7 @@ impl ReplayMemory {
         }
     }
 
-    /// The transfer's file is here: another announcement of it is a replay from now on.
+    /// Notes that the transfer's file was received: a new announcement of it is a replay.
     pub(super) fn note_received(&mut self, transfer: TransferId, now: Instant) {
         if let Some(remembered) = self.remembered.get_mut(&transfer) {
             (remembered.is_received, remembered.at) = (true, now);

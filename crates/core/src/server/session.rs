@@ -1,4 +1,4 @@
-//! One transfer at the server, from its announcement to its single end.
+//! A session: one transfer at the server, from its announcement to its single end.
 //!
 //! ```text
 //! announced ──accepted──> Waiting ──first block──> Open ──all blocks──> published
@@ -6,8 +6,8 @@
 //!     └──────────────────────┴───────────────────────┴──> refused, failed, given up
 //! ```
 //!
-//! Whatever a session holds (its place in the list, its part of the limits, its open file) is
-//! given back in [`Server::end_session`] and nowhere else.
+//! A session's resources (its entry in the list, its part of the limits, its open file) are given
+//! back in [`Server::end_session`] and nowhere else.
 
 use std::time::Instant;
 
@@ -28,30 +28,30 @@ pub(super) struct Session {
     storage: Storage,
 }
 
-/// Where a session's blocks go.
+/// The place where a session's blocks go.
 #[derive(Debug)]
 enum Storage {
-    /// No block has come. Maybe another process has left a part of the file.
+    /// No block has come yet. Another process may have left a part of the file.
     Waiting(Option<IncomingFile>),
-    /// A writer has the file.
+    /// A writer holds the file.
     Open { file: FileHandle, claim: Claim },
 }
 
-/// Why a session ends.
+/// The reason why a session ends.
 #[derive(Debug)]
 pub(super) enum SessionEnd {
-    /// The file is verified and stands under its final name.
+    /// The file is verified and has its final name.
     Published(PublishedFile),
-    /// The server will not have the file.
+    /// The server refuses the file.
     Refused(Refusal),
     /// The file cannot be stored, or is not the announced one.
     Failed(StoreError),
-    /// Its sender ended it or fell silent, or it made room for others.
+    /// The sender aborted the transfer or went silent, or the session made room for others.
     Abandoned(Abandonment),
 }
 
 impl SessionEnd {
-    /// Why it is no success.
+    /// Returns the reason of a failure, for the report.
     fn reason(&self) -> String {
         match self {
             Self::Published(_) => String::new(),
@@ -67,7 +67,7 @@ impl SessionEnd {
 }
 
 impl Server<'_> {
-    /// Begins a session, or refuses it.
+    /// Begins a session, or refuses the transfer.
     pub(super) fn handle_announced(&mut self, key: TransferKey, file: AnnouncedFile) {
         let started = Instant::now();
         if let Err(replayed) = self.check_replay(started, key, &file) {
@@ -92,7 +92,7 @@ impl Server<'_> {
         if let Err(refusal) = self.limits.check(file.size) {
             return self.end_session(key, SessionEnd::Refused(refusal));
         }
-        // A file is not made before its first block: announcements cost their sender nothing.
+        // The file is created with its first block: an announcement costs its sender nothing.
         let whole = match IncomingFile::find(&self.config.dir, &file) {
             Ok(None) => Vec::new(),
             Ok(Some((found, whole))) => {
@@ -139,12 +139,12 @@ impl Server<'_> {
         self.open(key);
         match self.sessions.get(&key).map(|session| &session.storage) {
             Some(Storage::Open { file, .. }) => self.writers.write(file, block),
-            // The session has ended: only the memory is of interest.
+            // The session has ended: only the block's memory is still needed.
             _ => self.machine.handle_block_written(key, block.into_buffer()),
         }
     }
 
-    /// Has the file verified and published.
+    /// Lets the writer verify and publish the file.
     pub(super) fn handle_complete(&mut self, key: TransferKey) {
         self.open(key);
         let session = self.sessions.get(&key);
@@ -153,7 +153,7 @@ impl Server<'_> {
         }
     }
 
-    /// Gives the file to a writer, if none has it yet; from then on it counts.
+    /// Gives the file to a writer if no writer has it yet; from then on it uses the limits.
     fn open(&mut self, key: TransferKey) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let Storage::Waiting(found) = &mut session.storage else { return };
@@ -177,8 +177,8 @@ impl Server<'_> {
         session.storage = Storage::Open { file, claim };
     }
 
-    /// Ends a session, however it ends: its sender is told, what it holds is given back, and it
-    /// is told of. A session that has ended already is left alone.
+    /// Ends a session for any reason: tells its sender, gives its resources back, and reports the
+    /// end. A session that has ended already is left alone.
     pub(super) fn end_session(&mut self, key: TransferKey, end: SessionEnd) {
         let Some(session) = self.sessions.remove(&key) else { return };
         match &end {
@@ -193,7 +193,7 @@ impl Server<'_> {
                 let refusal = Refusal::of(error);
                 self.machine.refuse(key, refusal.reason, &refusal.text);
             }
-            // The state machine has said so.
+            // The state machine itself has ended the transfer.
             SessionEnd::Abandoned(_) => {}
         }
         match (session.storage, &end) {
@@ -202,7 +202,7 @@ impl Server<'_> {
                 self.writers.discard(file);
                 self.limits.give_back(claim);
             }
-            // Another process may go on with it.
+            // Another process may continue the file.
             (Storage::Waiting(found), _) => {
                 found.into_iter().for_each(IncomingFile::leave);
             }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-/// Lines that may be logged at once.
+/// The number of lines that may be logged at once.
 const BURST: f64 = 2000.0;
 const LINES_PER_SECOND: f64 = 100.0;
 
@@ -14,12 +14,12 @@ pub(super) struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// A full one.
+    /// Makes a full bucket.
     pub(super) fn new(now: Instant) -> Self {
         Self { tokens: BURST, filled_at: now }
     }
 
-    /// Takes a token for one line; `false` if there is none.
+    /// Takes a token for one line; returns `false` if no token is left.
     pub(super) fn take(&mut self, now: Instant) -> bool {
         let elapsed = now.saturating_duration_since(self.filled_at).as_secs_f64();
         self.filled_at = now;

@@ -1,7 +1,7 @@
-//! HTTP connections that are used again: to open one costs more than to fetch a small file over
-//! one that is there.
+//! HTTP connections that are used again: opening a connection costs more than fetching a small file
+//! over one that is open.
 //!
-//! They are kept for a short time only: an idle connection blocks a server that has few threads.
+//! Connections are kept for a short time only: an idle connection blocks a server with few threads.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,9 +11,9 @@ use crate::io::idle_pool::IdlePool;
 /// How long connections are kept.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Keeping {
-    /// Between two downloads.
+    /// The longest idle time between two downloads.
     pub(super) idle_timeout: Duration,
-    /// One that is older at the end of a download is closed.
+    /// The age at which a connection is closed after a download.
     pub(super) max_lifetime: Duration,
 }
 
@@ -32,20 +32,20 @@ struct Kept<C> {
 }
 
 impl<C: Send + 'static> Connections<C> {
-    /// None yet; `open` makes one.
+    /// Makes an empty set of connections; `open` makes a connection.
     pub(super) fn new(keeping: Keeping, open: fn() -> C) -> Self {
         let (max_lifetime, idle) = (keeping.max_lifetime, IdlePool::new(keeping.idle_timeout));
         Self { open, max_lifetime, idle }
     }
 
-    /// For one download.
+    /// Returns a lease for one download.
     pub(super) fn lease(&self) -> Lease<'_, C> {
         Lease { connections: self, kept: None, must_be_new: false }
     }
 }
 
-/// The connection of one download. When it is dropped, the connection is closed: the server may
-/// have no thread for the next one before.
+/// The connection of one download. Dropping the lease closes the connection: until then, the server
+/// may have no thread for the next one.
 pub(super) struct Lease<'a, C: Send + 'static> {
     connections: &'a Connections<C>,
     kept: Option<Kept<C>>,
@@ -53,7 +53,7 @@ pub(super) struct Lease<'a, C: Send + 'static> {
 }
 
 impl<C: Send + 'static> Lease<'_, C> {
-    /// One that has served before, if there is one to `origin`: scheme, user, host and port.
+    /// Returns a kept connection to `origin` (scheme, user, host and port), or a new connection.
     pub(super) fn connection(&mut self, origin: &str) -> &C {
         if self.kept.is_none() && !self.must_be_new {
             self.kept = self.connections.idle.take(|kept| kept.origin == origin);
@@ -67,23 +67,23 @@ impl<C: Send + 'static> Lease<'_, C> {
         &self.kept.get_or_insert_with(new).connection
     }
 
-    /// Whether it has served before; it may have been closed since.
+    /// Whether the connection has served before; the server may have closed it since.
     pub(super) fn has_served(&self) -> bool {
         self.kept.as_ref().is_some_and(|kept| kept.has_served)
     }
 
-    /// Closes the connection; the next one that is given out is new.
+    /// Closes the connection; the next one that is returned is new.
     pub(super) fn close(&mut self) {
         self.kept = None;
         self.must_be_new = true;
     }
 
-    /// No connection is used again, whichever it is.
+    /// Stops keeping connections, for all downloads.
     pub(super) fn keep_none(&self) {
         self.connections.idle.close();
     }
 
-    /// The download has ended well; the connection may serve another one.
+    /// Keeps the connection for another download, after this download has succeeded.
     pub(super) fn keep(mut self) {
         if let Some(mut kept) = self.kept.take()
             && kept.opened.elapsed() < self.connections.max_lifetime
@@ -102,7 +102,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    /// Connections that are numbered in the order in which they are opened.
+    /// Makes connections that are numbered in the order in which they are opened.
     fn numbered(max_lifetime: Duration) -> Connections<usize> {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         Connections::new(Keeping { idle_timeout: LONG, max_lifetime }, || {

@@ -1,4 +1,4 @@
-//! HTTP and HTTPS: a URL's response, over a connection that is kept or a new one.
+//! HTTP and HTTPS: the response for a URL, over a kept or a new connection.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -19,17 +19,20 @@ use super::{BUFFER_LEN, FetchError};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that sends nothing for this long is given up.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// A request's head fits; a larger buffer would only cost page faults.
+/// The length of the request buffer, in bytes: a request's head fits, and a larger buffer would
+/// only cost page faults.
 const REQUEST_LEN: usize = 16 << 10;
 const MAX_REDIRECTS: u32 = 10;
-/// Over a connection that has served before, a server that sends head and body apart waits for
-/// the head's acknowledgement, and Linux delays that by 40 ms: a new connection is faster.
-const DELAYED: Duration = Duration::from_millis(30);
-/// One may be late because this machine is busy. With the second, no connection is kept any more.
-static DELAYED_BODIES: AtomicUsize = AtomicUsize::new(0);
+/// The time after which a response body is late. On a used connection, a server that sends head and
+/// body separately waits for the acknowledgement of the head, which Linux delays by 40 ms: a new
+/// connection is faster.
+const LATE_BODY_TIME: Duration = Duration::from_millis(30);
+/// The number of late bodies. The first may be late because this machine is busy; after the second,
+/// no connection is kept any more.
+static LATE_BODIES: AtomicUsize = AtomicUsize::new(0);
 
-/// Names a PEM file of the certificates to trust instead of those compiled in, as for OpenSSL
-/// and curl.
+/// The environment variable with the path of a PEM file of certificates, which replace those
+/// compiled in (as for OpenSSL and curl).
 pub const CERTIFICATES_VARIABLE: &str = "SSL_CERT_FILE";
 
 /// A response whose body can be read.
@@ -41,15 +44,16 @@ pub(super) struct HttpResponse {
 }
 
 impl HttpResponse {
-    /// The body's length in bytes; zero if it is not told.
+    /// Returns the body's length in bytes; zero if it is unknown.
     pub(super) fn content_length(&self) -> u64 {
         self.total
     }
 
-    /// The whole body was read. The connection is kept for another download, or closed.
+    /// Ends a response whose whole body was read. The connection is kept for another download if
+    /// `keeps_open`, or closed.
     pub(super) fn end(self, keeps_open: bool) {
         let Self { body, lease, .. } = self;
-        // Gives the connection back to the agent.
+        // Dropping the body gives the connection back to the agent.
         drop(body);
         if keeps_open {
             lease.keep();
@@ -64,8 +68,8 @@ impl Read for HttpResponse {
         let read = self.body.read(buffer)?;
         if is_first
             && self.lease.has_served()
-            && asked.elapsed() > DELAYED
-            && DELAYED_BODIES.fetch_add(1, Ordering::Relaxed) > 0
+            && asked.elapsed() > LATE_BODY_TIME
+            && LATE_BODIES.fetch_add(1, Ordering::Relaxed) > 0
         {
             self.lease.keep_none();
         }
@@ -73,17 +77,17 @@ impl Read for HttpResponse {
     }
 }
 
-/// Without certificates, which cost more to read than a small file; so no redirection is
-/// followed: that may lead to HTTPS.
+/// The configuration without certificates: reading them costs more than a small file does. No
+/// redirection is followed, because it may lead to HTTPS.
 static CONFIG: LazyLock<Config> = LazyLock::new(|| {
     config(|config| config.max_redirects(0).max_redirects_will_error(false).max_idle_connections(1))
 });
 
-/// For small files one after the other; see [`Connections`].
+/// How long connections are kept: for small files one after the other, see [`Connections`].
 const KEEPING: Keeping =
     Keeping { idle_timeout: Duration::from_millis(20), max_lifetime: Duration::from_millis(100) };
 
-/// An agent for each connection: what drops the agent closes the connection.
+/// The kept connections. Each has an agent of its own: dropping the agent closes the connection.
 static CONNECTIONS: LazyLock<Connections<Agent>> =
     LazyLock::new(|| Connections::new(KEEPING, plain_agent));
 
@@ -91,7 +95,7 @@ fn plain_agent() -> Agent {
     Agent::new_with_config(CONFIG.clone())
 }
 
-/// For HTTPS as well, for all tasks of a process.
+/// The agent with certificates, for HTTPS as well, which all tasks of a process share.
 static TRUSTING_AGENT: LazyLock<Result<Agent, String>> = LazyLock::new(|| {
     let root_certs = match std::env::var_os(CERTIFICATES_VARIABLE) {
         Some(path) if !path.is_empty() => certificates(Path::new(&path))
@@ -99,7 +103,7 @@ static TRUSTING_AGENT: LazyLock<Result<Agent, String>> = LazyLock::new(|| {
         _ => RootCerts::WebPki,
     };
     let tls = TlsConfig::builder().root_certs(root_certs).build();
-    // What is left open would stay open.
+    // An idle connection would stay open: nothing closes it in time.
     Ok(Agent::new_with_config(config(|config| config.tls_config(tls).max_idle_connections(0))))
 });
 
@@ -110,16 +114,17 @@ fn config(set: impl FnOnce(ConfigBuilder<AgentScope>) -> ConfigBuilder<AgentScop
         .timeout_per_read(Some(STALL_TIMEOUT))
         .input_buffer_size(BUFFER_LEN)
         .output_buffer_size(REQUEST_LEN)
-        // A file is kept as it is sent: its size is known before, and an archive stays packed.
+        // A file is stored as it is sent: its size is known in advance, and an archive stays
+        // packed.
         .accept_encoding("identity")
         .user_agent(concat!("siar/", env!("CARGO_PKG_VERSION")));
     set(config).build()
 }
 
-/// Asks for `url`.
+/// Requests `url`.
 ///
 /// # Errors
-/// The server is not there, refuses, or cannot be trusted.
+/// The server cannot be reached, refuses the request, or is not trusted.
 pub(super) fn get(url: &str) -> Result<HttpResponse, FetchError> {
     let mut lease = CONNECTIONS.lease();
     let response = respond(url, &mut lease)?;
@@ -132,7 +137,7 @@ fn respond(url: &str, lease: &mut Lease<'_, Agent>) -> Result<Response<Body>, Fe
     let http = |error| FetchError::Http { url: url.to_owned(), error: Box::new(error) };
     let parsed = url::Url::parse(url);
     let origin = parsed.as_ref().map_or("", |parsed| &parsed[..Position::BeforePath]).to_owned();
-    // As browsers read it: spaces and the like are encoded.
+    // The URL is encoded as in browsers: spaces, for example.
     let mut requested = parsed.map_or_else(|_| url.to_owned(), String::from);
     let mut redirects = MAX_REDIRECTS;
     if !needs_certificates(&requested, CONFIG.proxy()) {
@@ -148,8 +153,8 @@ fn respond(url: &str, lease: &mut Lease<'_, Agent>) -> Result<Response<Body>, Fe
     request.call().map_err(http)
 }
 
-/// A server may close a connection at any time once it has answered: what was asked over one
-/// that has served before is asked again over a new one (RFC 9112, section 9.3.1).
+/// Requests `url` without certificates. A server may close a used connection at any time: the
+/// request is then repeated over a new one (RFC 9112, section 9.3.1).
 fn get_plainly(
     url: &str,
     origin: &str,
@@ -164,13 +169,13 @@ fn get_plainly(
     }
 }
 
-/// Whether anybody on the way to `url` has to prove who he is.
+/// Whether the server of `url` or the proxy has to prove its identity.
 fn needs_certificates(url: &str, proxy: Option<&Proxy>) -> bool {
     !url.starts_with("http:") || proxy.is_some_and(|proxy| proxy.protocol() == ProxyProtocol::Https)
 }
 
-/// Where a response sends those who ask for `url`. One that does not say where is asked for
-/// again, by an agent that follows, and tells what is wrong.
+/// Returns the URL that a response redirects to. Without a valid target this is `url` itself: the
+/// agent that follows redirections then reports what is wrong.
 fn redirected(url: &str, response: &Response<Body>) -> Option<String> {
     if !response.status().is_redirection() {
         return None;
@@ -203,7 +208,7 @@ mod tests {
 
     const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
 
-    /// Answers as many requests as said over each connection, and reads one more.
+    /// Answers the given number of requests over each connection, and reads one more.
     fn serve_over_connections(requests: Vec<usize>) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

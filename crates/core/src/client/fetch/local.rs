@@ -1,4 +1,4 @@
-//! A file that is already here, named by a `file:` URL: opened and hashed, not copied.
+//! Local files, named by a `file:` URL: they are opened and hashed, not copied.
 
 use std::fs::{self, File};
 use std::io;
@@ -19,16 +19,18 @@ use super::{Download, FetchError};
 use crate::io::store::Content;
 use crate::lock::lock;
 
-/// What a thread hashes at once, in bytes: a subtree of BLAKE3's tree, and so a power of two.
+/// The part that a thread hashes at once, in bytes: a subtree of BLAKE3's tree, and so a power of
+/// two.
 const PIECE_LEN: u64 = 1 << 20;
-/// Stays in a core's own cache between reading and hashing.
+/// The size of a read buffer, in bytes: it stays in a core's own cache between reading and hashing.
 const BUFFER_LEN: u64 = 64 << 10;
 
-/// Opens the file at `path`, under the name `name`, and hashes it, a large one on all cores.
-/// More than `limit` bytes are an error. `progress` is told the bytes hashed so far and in all.
+/// Opens the file at `path` under the name `name` and hashes it; a large file is hashed on all
+/// cores. More than `limit` bytes are an error. `progress` is told the hashed bytes and the total
+/// in bytes.
 ///
 /// # Errors
-/// It is no regular file, is too large, or cannot be read.
+/// The path is no regular file, or the file is too large or cannot be read.
 pub(crate) fn open(
     path: &Path,
     name: String,
@@ -36,7 +38,7 @@ pub(crate) fn open(
     progress: &mut (dyn FnMut(u64, u64) + Send),
 ) -> Result<Download, FetchError> {
     let unreadable = |error| FetchError::Read { path: path.to_owned(), error };
-    // Before it is opened: a pipe would keep us waiting for somebody who writes.
+    // Checked before the file is opened: opening a pipe would wait for a writer.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(FetchError::NotAFile { path: path.to_owned() });
     }
@@ -52,7 +54,8 @@ pub(crate) fn open(
     Ok(Download { path: path.to_owned(), content: Arc::new(content), name, bytes, digest })
 }
 
-/// Of the first `len` bytes of `file`. The threads that share the work are made by `helper`.
+/// Returns the digest of the first `len` bytes of `file`. `helper` makes the threads that share the
+/// work.
 fn digest(
     file: &File,
     len: u64,
@@ -65,7 +68,7 @@ fn digest(
         progress(len, len);
         return Ok(FileDigest::of(&hasher));
     }
-    // 32 bytes for each MiB of a file fit memory.
+    // The values fit memory: they take 32 bytes for each MiB of a file.
     let values = Mutex::new(vec![ChainingValue::default(); pieces as usize]);
     let (progress, next, done) = (Mutex::new(progress), AtomicU64::new(0), AtomicU64::new(0));
     let work = || -> io::Result<()> {
@@ -78,7 +81,7 @@ fn digest(
             let piece = index * PIECE_LEN..len.min((index + 1) * PIECE_LEN);
             let piece_len = piece.end - piece.start;
             let hasher = hash_piece(file, piece, &mut buffer).inspect_err(|_| {
-                // Nobody needs the rest.
+                // After an error, nobody needs the remaining pieces.
                 next.store(pieces, Ordering::Relaxed);
             })?;
             lock(&values)[index as usize] = hasher.finalize_non_root();
@@ -88,7 +91,7 @@ fn digest(
     };
     let cores = thread::available_parallelism().map_or(1, NonZero::get) as u64;
     thread::scope(|scope| {
-        // Where no more threads can be started, fewer do the work.
+        // If no more threads can be started, fewer threads do the work.
         let helpers: Vec<_> =
             (1..cores.min(pieces)).map_while(|_| helper().spawn_scoped(scope, work).ok()).collect();
         work()?;
@@ -120,7 +123,7 @@ fn hash_piece(file: &File, piece: Range<u64>, buffer: &mut [u8]) -> io::Result<b
     Ok(hasher)
 }
 
-/// Of one or more pieces side by side.
+/// Merges the values of one or more neighbouring pieces.
 fn merged(pieces: &[ChainingValue]) -> ChainingValue {
     if let [piece] = pieces {
         return *piece;
@@ -129,7 +132,8 @@ fn merged(pieces: &[ChainingValue]) -> ChainingValue {
     merge_subtrees_non_root(&merged(left), &merged(right), Mode::Hash)
 }
 
-/// How many of two or more pieces make up the left subtree: the greatest power of two below.
+/// Returns how many of two or more pieces make up the left subtree: the greatest power of two below
+/// their number.
 fn left_subtree_pieces(pieces: usize) -> usize {
     pieces.div_ceil(2).next_power_of_two()
 }
@@ -183,7 +187,7 @@ mod tests {
         let bytes = vec![7; 3 * PIECE_LEN as usize];
         let mut file = temporary_file(dir.path()).unwrap();
         file.write_all(&bytes).unwrap();
-        // A stack of half the address space cannot be had.
+        // The system cannot provide a stack of half the address space.
         let helper = || thread::Builder::new().stack_size(1 << 46);
         let digest = digest(file.as_file(), bytes.len() as u64, helper, &mut |_, _| ()).unwrap();
         assert_eq!(digest, FileDigest::of_bytes(&bytes));

@@ -1,4 +1,4 @@
-//! URL to file: HTTP and HTTPS, streamed; what is already here is used where it stands.
+//! The download of a URL to a file, streamed over HTTP or HTTPS; a local file is read in its place.
 
 mod connections;
 mod http;
@@ -18,30 +18,30 @@ use crate::io::store::{Content, safe_file_name, temporary_file};
 
 const BUFFER_LEN: usize = 64 << 10;
 
-/// A downloaded file, or one that was already here.
+/// A downloaded file, or a local one.
 #[derive(Debug, Clone)]
 pub struct Download {
-    /// Where it stands.
+    /// The path of the file.
     pub path: PathBuf,
-    /// Its bytes.
+    /// The open file.
     pub content: Arc<Content>,
-    /// Its name, from the URL's path.
+    /// The file's name, from the URL's path.
     pub name: String,
-    /// Its size in bytes.
+    /// The file's size, in bytes.
     pub bytes: u64,
-    /// Of its bytes.
+    /// The digest of the file.
     pub digest: FileDigest,
 }
 
-/// A URL could not be downloaded.
+/// The reason why a URL could not be downloaded.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// The server is not there, refuses, or breaks off.
+    /// The server cannot be reached, refuses the request, or aborts.
     #[error("{url}: {error}")]
     Http {
         /// The URL.
         url: String,
-        /// Why.
+        /// The reason.
         error: Box<ureq::Error>,
     },
     /// The body ended too early or stalled.
@@ -49,51 +49,51 @@ pub enum FetchError {
     Body {
         /// The URL.
         url: String,
-        /// Bytes received before.
+        /// The number of bytes that were received before.
         bytes: u64,
-        /// Why.
+        /// The reason.
         error: io::Error,
     },
-    /// There is more than is wanted.
+    /// The file is larger than the limit.
     #[error("{url}: more than {limit} bytes, the limit for one file")]
     TooLarge {
         /// The URL.
         url: String,
-        /// In bytes.
+        /// The limit, in bytes.
         limit: u64,
     },
-    /// A file that is already here cannot be read.
+    /// A local file cannot be read.
     #[error("{path}: cannot be read: {error}")]
     Read {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         error: io::Error,
     },
-    /// A folder or a pipe is there instead of a file.
+    /// The path leads to a folder or a pipe, not to a file.
     #[error("{path}: is not a regular file")]
     NotAFile {
         /// The path.
         path: PathBuf,
     },
-    /// The certificates to trust cannot be used.
+    /// The trusted certificates cannot be used.
     #[error("{0}")]
     Trust(String),
     /// The file cannot be written.
     #[error("{path}: {error}")]
     Write {
-        /// The file or folder.
+        /// The path of the file or folder.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         error: io::Error,
     },
 }
 
-/// Downloads `url` into `dir` under its own name; a file of that name is replaced once the
-/// download is whole. More than `limit` bytes are an error. `progress` is told the bytes so far and
-/// in all (zero if unknown). What a `file:` URL names is not copied, only read. `turn` is given back
-/// when the download has ended. With `keeps_open`, the next download of this process may come over
-/// the same connection.
+/// Downloads `url` into `dir` under its own name; a file of that name is replaced once the download
+/// is complete. More than `limit` bytes are an error. `progress` is told the bytes so far and the
+/// total in bytes (zero if unknown). The file of a `file:` URL is not copied, only read. `turn` is
+/// given back when the download has ended. With `keeps_open`, the next download of this process may
+/// use the same connection.
 ///
 /// # Errors
 /// The download failed; nothing is left under the file's name that was not there before.
@@ -105,7 +105,7 @@ pub fn fetch(
     keeps_open: bool,
     mut progress: impl FnMut(u64, u64) + Send,
 ) -> Result<Download, FetchError> {
-    // Until the connection is free: the server may have no thread for the next one before.
+    // The turn is held until the connection is free: the server may have no thread for another one.
     let _turn = turn;
     if let Some(path) = local_path(url) {
         return local::open(&path, file_name(url), limit, &mut progress);
@@ -122,7 +122,7 @@ pub fn fetch(
     let mut file = temporary_file(dir).map_err(|error| unwritable(dir, error))?;
 
     let mut hasher = blake3::Hasher::new();
-    // One more than a small file has: the end of the body is read as well.
+    // The buffer has one byte more than a small file, so that the end of the body is read as well.
     let buffer_len = usize::try_from(total).map_or(BUFFER_LEN, |total| total.saturating_add(1));
     let mut buffer = vec![0; if total == 0 { BUFFER_LEN } else { buffer_len.min(BUFFER_LEN) }];
     let mut bytes = 0;
@@ -148,8 +148,8 @@ pub fn fetch(
     Ok(Download { path, content: Arc::new(content), name, bytes, digest })
 }
 
-/// The last component of the URL's path, without its query, made safe; the host's name if
-/// the path has none.
+/// Returns the last component of the URL's path, without the query and made safe, or the host's
+/// name if the path is empty.
 #[must_use]
 pub fn file_name(url: &str) -> String {
     let Ok(url) = url::Url::parse(url) else { return safe_file_name("") };
@@ -186,7 +186,7 @@ mod tests {
     const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
     const MOVED: &[u8] = b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n";
 
-    /// Answers one request with `response` and closes.
+    /// Answers one request with `response` and closes the connection.
     fn serve(response: &'static [u8]) -> String {
         serve_each(vec![response])
     }
@@ -252,7 +252,7 @@ mod tests {
                 let mut request = [0; 4096];
                 let _ = stream.read(&mut request).unwrap();
                 stream.write_all(response).unwrap();
-                // The next one is not served before this one is closed.
+                // The server reads the end of this connection before it serves the next one.
                 assert_eq!(stream.read(&mut request).unwrap(), 0);
             }
         });

@@ -1,4 +1,4 @@
-//! A worker process from inside: it does jobs and tells its parent what happens.
+//! The inner side of a worker process: it does jobs and reports events to its parent.
 
 use std::io::{self, BufRead, Write};
 use std::sync::{Arc, Mutex};
@@ -12,11 +12,12 @@ use crate::event::{Event, EventKind, Observer, Progress, TaskVoice};
 use crate::io::net::close_idle_sockets;
 use crate::lock::lock;
 
-/// In a process that was started by [`WorkerProcess::spawn`](super::WorkerProcess::spawn): does jobs until there are no
-/// more, and exits. Elsewhere: returns at once. To be called first in `main`.
+/// Does jobs until there are no more, and exits, if this process was started by
+/// [`WorkerProcess::spawn`](super::WorkerProcess::spawn); returns at once in other processes.
+/// `main` must call it first.
 pub fn serve_if_worker() {
     let Some(parent) = std::env::var(PARENT_VARIABLE).ok() else { return };
-    // Should the parent be gone already, this ends here.
+    // If the parent has ended already, the worker ends here.
     let tied = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).is_ok();
     if !tied || parent != getppid().to_string() {
         std::process::exit(1);
@@ -46,15 +47,15 @@ fn serve(jobs: &mut impl BufRead) -> io::Result<()> {
     Ok(())
 }
 
-/// Tells the parent, in as few writes as keep it up to date: what only adds to a phase goes
-/// out with the next message that does not, at the latest with the next progress.
+/// The channel to the parent. It makes few writes: a message that can wait is sent with the next
+/// one that cannot, at the latest with the next progress.
 struct ToParent {
     is_recorded: bool,
 }
 
-/// Messages of more bytes than a pipe takes at once do not wait for others.
+/// The size at which waiting messages are written, in bytes: a pipe takes this much at once.
 const MAX_UNSENT: usize = 4096;
-/// What waits for the next message that does not.
+/// The messages that wait for the next one that cannot wait.
 static UNSENT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
 impl ToParent {
@@ -67,14 +68,14 @@ impl ToParent {
         }
         let sent = is_complete && io::stdout().lock().write_all(&unsent).is_ok();
         if !sent {
-            // Nobody listens any more.
+            // The parent has closed the pipe.
             std::process::exit(1);
         }
         unsent.clear();
     }
 }
 
-/// Log records go to the parent, which prints them if its own logger would.
+/// The logger of a worker: records go to the parent, which prints them if its own logger would.
 struct LogToParent;
 
 impl log::Log for LogToParent {

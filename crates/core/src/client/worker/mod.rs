@@ -1,5 +1,5 @@
-//! Worker processes: the same binary, started again, doing jobs that it reads from its
-//! standard input and telling what happens on its standard output, a JSON line each.
+//! Worker processes: the same binary, started again. A worker reads jobs from its standard input
+//! and reports events on its standard output, one JSON line for each.
 
 mod child;
 mod process;
@@ -17,35 +17,35 @@ use super::task::TaskConfig;
 use super::urls::Task;
 use crate::event::{Event, Observer, Progress, Style};
 
-/// Holds the parent's process id in a worker's environment.
+/// The environment variable that holds the parent's process id.
 const PARENT_VARIABLE: &str = "SIAR_WORKER_PARENT";
-/// A line longer than this is not one of ours.
+/// The longest valid line, in bytes.
 const MAX_LINE: u64 = 1 << 20;
 
-/// One task for a worker.
+/// A task for a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
     /// The client's style.
     pub style: Style,
-    /// What to download.
+    /// The task to run.
     pub task: Task,
-    /// How.
+    /// The configuration of the task.
     pub config: TaskConfig,
-    /// Whether the parent keeps a record of all that happens.
+    /// Whether the parent keeps a record of all events.
     pub is_recorded: bool,
-    /// How much of what is logged the parent wants.
+    /// The most detailed log level that the parent prints.
     pub log_level: log::LevelFilter,
 }
 
 impl Job {
-    /// A job of this process, whose logger says how much is logged.
+    /// Makes a job of this process; its logger sets the log level.
     #[must_use]
     pub fn new(style: Style, task: Task, config: TaskConfig, is_recorded: bool) -> Self {
         Self { style, task, config, is_recorded, log_level: log::max_level() }
     }
 }
 
-/// What a worker tells its parent.
+/// A message from a worker to its parent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 enum Message {
     Event(Event),
@@ -58,20 +58,20 @@ enum Message {
 /// How the messages of one job ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Followed {
-    /// By the task's result.
+    /// The task's result was the last message.
     Result(Result<Duration, String>),
-    /// The worker's end came before.
+    /// The worker ended before the result.
     Lost {
-        /// Whether anything was told of the job.
+        /// Whether the worker had sent any message about the job.
         has_begun: bool,
     },
 }
 
-/// Reads what a worker tells of one job, up to its result; events and progress go to
-/// `observer`, log records to this process's logger.
+/// Reads a worker's messages about one job, up to its result. Events and progress go to `observer`,
+/// log records to this process's logger.
 ///
 /// # Errors
-/// A line is no message, or cannot be read.
+/// A line is not a message, or cannot be read.
 pub fn follow(messages: &mut impl BufRead, observer: &dyn Observer) -> io::Result<Followed> {
     let mut line = Vec::new();
     let mut has_begun = false;
@@ -88,15 +88,15 @@ pub fn follow(messages: &mut impl BufRead, observer: &dyn Observer) -> io::Resul
     Ok(Followed::Lost { has_begun })
 }
 
-/// Reads a worker's next job; `None`: there are no more.
+/// Reads a worker's next job; `None` if there are no more.
 ///
 /// # Errors
-/// A line is no job, or cannot be read.
+/// A line is not a job, or cannot be read.
 pub fn read_job(jobs: &mut impl BufRead) -> io::Result<Option<Job>> {
     read_line(jobs, &mut Vec::new())
 }
 
-/// Reads the next line into `line`, what is there is lost.
+/// Reads the next line into `line`, whose content is lost.
 fn read_line<T: DeserializeOwned>(
     lines: &mut impl BufRead,
     line: &mut Vec<u8>,

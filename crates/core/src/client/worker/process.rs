@@ -1,4 +1,4 @@
-//! A worker process as its parent holds it.
+//! The parent's side of a worker process.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
@@ -14,36 +14,36 @@ use super::{Followed, Job, PARENT_VARIABLE, follow};
 use crate::event::Observer;
 use crate::lock::lock;
 
-/// How much of a lost worker's standard error its error tells.
+/// How much of a lost worker's standard error an error message shows, in bytes.
 const STDERR_TAIL: u64 = 400;
 
-/// A job that a worker process did not finish.
+/// The reason why a worker process did not finish a job.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
     /// The process cannot be started.
     #[error("cannot start a worker process: {0}")]
     Spawn(io::Error),
-    /// The task itself failed; the worker is well.
+    /// The task itself failed; the worker continues.
     #[error("{0}")]
     Task(String),
-    /// The process ended in the middle of the job, or before it began.
+    /// The process ended during the job or before it.
     #[error("worker lost: process {pid} {}{}", describe(.status), tail(.stderr))]
     Lost {
-        /// Whether it had told anything of the job.
+        /// Whether the worker had sent any message about the job.
         has_begun: bool,
-        /// Its process id.
+        /// The id of the process.
         pid: u32,
-        /// How it ended, if that is known.
+        /// The exit status, if it is known.
         status: Option<ExitStatus>,
-        /// The end of its standard error.
+        /// The end of the worker's standard error.
         stderr: String,
     },
-    /// It wrote something that is no message.
+    /// The process wrote something that is not a message.
     #[error("worker process {pid} sent no valid message: {error}")]
     Protocol {
-        /// Its process id.
+        /// The id of the process.
         pid: u32,
-        /// What is wrong.
+        /// The reason.
         error: io::Error,
     },
 }
@@ -66,7 +66,7 @@ fn tail(stderr: &str) -> String {
     if last.is_empty() { String::new() } else { format!(" ({last})") }
 }
 
-/// Kills the process that is doing a job, from another thread.
+/// A handle that kills the worker process during a job, from another thread.
 #[derive(Debug, Clone)]
 pub struct Killer(Arc<Mutex<Option<Pid>>>);
 
@@ -74,18 +74,18 @@ impl Killer {
     /// Sends SIGKILL, unless the process has been waited for already.
     pub fn kill(&self) {
         if let Some(pid) = *lock(&self.0) {
-            // It may have ended by itself a moment ago.
+            // The process may have just ended by itself.
             let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
         }
     }
 }
 
-/// A worker process as its parent holds it. When dropped it is waited for,
-/// and killed if it is in the middle of a job.
+/// The parent's side of a worker process. Dropping it waits for the process, and kills the process
+/// if it is in the middle of a job.
 #[derive(Debug)]
 pub struct WorkerProcess {
     child: Child,
-    /// `None` once closed: the worker then ends after its job.
+    /// The pipe for jobs. `None` once it is closed: the worker then ends after its job.
     jobs: Option<ChildStdin>,
     messages: BufReader<ChildStdout>,
     stderr: File,
@@ -94,8 +94,8 @@ pub struct WorkerProcess {
 }
 
 impl WorkerProcess {
-    /// Starts this program again as a worker. The thread that calls this must outlive the
-    /// worker: it dies with that thread, and so with its parent.
+    /// Starts this program again as a worker. The calling thread must outlive the worker: the
+    /// worker is killed when that thread, or the parent, ends.
     ///
     /// # Errors
     /// The system has no room for another process, or for its pipes.
@@ -104,10 +104,10 @@ impl WorkerProcess {
         Self::spawn_command(Command::new(this_program))
     }
 
-    /// As [`Self::spawn`], by `command`, which speaks the same lines.
+    /// Starts `command` as a worker; it must read and write the same lines.
     ///
     /// # Errors
-    /// As [`Self::spawn`].
+    /// The errors are those of [`Self::spawn`].
     pub fn spawn_command(mut command: Command) -> Result<Self, WorkerError> {
         let mut start = || -> io::Result<Self> {
             let stderr = File::from(memfd_create("stderr", MFdFlags::MFD_CLOEXEC)?);
@@ -133,19 +133,19 @@ impl WorkerProcess {
         start().map_err(WorkerError::Spawn)
     }
 
-    /// Its process id.
+    /// Returns the id of the process.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// What kills it from another thread.
+    /// Returns a handle that kills the process from another thread.
     #[must_use]
     pub fn killer(&self) -> Killer {
         self.killer.clone()
     }
 
-    /// Hands over a job and waits for its result; what happens meanwhile goes to `observer`.
+    /// Hands over a job and waits for its result; events during the job go to `observer`.
     ///
     /// # Errors
     /// The task failed, or the worker ended.
@@ -154,7 +154,7 @@ impl WorkerProcess {
             .map_err(|error| WorkerError::Protocol { pid: self.pid(), error: error.into() })?;
         line.push(b'\n');
         self.busy = true;
-        // A dead worker's pipe is noticed below, with the reason of its death.
+        // The failure of a dead worker's pipe is noticed below, with the reason of its death.
         let _ = self.jobs.as_ref().map(|mut jobs| jobs.write_all(&line));
         let pid = self.pid();
         let followed = follow(&mut self.messages, observer)
@@ -174,16 +174,16 @@ impl WorkerProcess {
         let mut stderr = Vec::new();
         let end = self.stderr.seek(SeekFrom::End(0)).unwrap_or(0);
         let start = SeekFrom::Start(end.saturating_sub(STDERR_TAIL));
-        // Without it the error just says less.
+        // Without this text the error is only less detailed.
         let _ = self.stderr.seek(start).and_then(|_| self.stderr.read_to_end(&mut stderr));
         let stderr = String::from_utf8_lossy(&stderr).into_owned();
         WorkerError::Lost { has_begun, pid, status, stderr }
     }
 
-    /// Lets it end after its last job and waits for that.
+    /// Lets the worker end after its last job, and waits for its end.
     fn reap(&mut self) -> io::Result<ExitStatus> {
         drop(self.jobs.take());
-        // From here on its process id may be given to another process.
+        // From now on the system may give this process id to another process.
         *lock(&self.killer.0) = None;
         self.child.wait()
     }
@@ -195,7 +195,7 @@ impl Drop for WorkerProcess {
             self.killer.kill();
         }
         if lock(&self.killer.0).is_some() {
-            // An idle worker ends at the end of its input. How, is of no more interest.
+            // An idle worker ends at the end of its input; its exit status does not matter.
             let _ = self.reap();
         }
     }

@@ -1,4 +1,5 @@
-//! Coalescing of wake-ups: sockets are waited for without a change of context for every datagram.
+//! The coalescing of wake-ups: a wait for a socket does not cost a context switch for each
+//! datagram.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -8,21 +9,21 @@ use nix::poll::PollFlags;
 
 use super::poll::wait;
 
-/// So many waits shorter than this in a row mean a stream whose every datagram would cost a
-/// change of context.
+/// This many waits in a row, each shorter than this time, show a stream in which each datagram
+/// would cost a context switch.
 const SHORT_WAIT: Duration = Duration::from_micros(100);
 const SHORT_WAITS: u32 = 4;
 const PAUSE: Duration = Duration::from_micros(200);
 
-/// Lets datagrams gather where they come one by one and fast, as a network card's interrupt
-/// moderation does.
+/// The count of short waits. In a fast stream of single datagrams the thread sleeps briefly, so
+/// that datagrams gather, as a network card's interrupt moderation does.
 #[derive(Debug, Default)]
 pub(super) struct Coalescing {
     short_waits: u32,
 }
 
 impl Coalescing {
-    /// Waits until one of the descriptors is ready, at most `timeout`.
+    /// Waits until one of the descriptors is ready, but not longer than `timeout`.
     pub(super) fn wait(
         &mut self,
         descriptors: &[(BorrowedFd<'_>, PollFlags)],

@@ -1,4 +1,4 @@
-//! Where datagrams go.
+//! The destinations of datagrams.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,24 +6,24 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Interface, NetError};
 
-/// Where every datagram goes.
+/// The destinations of every datagram of a transfer.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Destinations {
-    /// Broadcast, multicast or unicast addresses; at least one.
+    /// The broadcast, multicast or unicast addresses; at least one.
     pub addresses: Vec<IpAddr>,
-    /// UDP port at each.
+    /// The UDP port at each address.
     pub port: u16,
-    /// Where broadcast and multicast leave.
+    /// The interface to send broadcast and multicast through.
     pub interface: Option<Interface>,
 }
 
 impl Destinations {
-    /// Every address with the port.
+    /// Returns every address with the port.
     pub fn sockets(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         self.addresses.iter().map(|address| SocketAddr::new(*address, self.port))
     }
 
-    /// A socket of the right family that may broadcast, bound to a free port.
+    /// Opens a socket of the right address family that may broadcast, bound to a free port.
     pub(super) fn open(&self) -> Result<Socket, NetError> {
         let domain = match self.addresses.first() {
             Some(IpAddr::V6(_)) => Domain::IPV6,

@@ -1,4 +1,4 @@
-//! UDP sockets that are used again: for many small files, opening a socket would be a good part of
+//! UDP sockets that are used again: for many small files, opening sockets would be a large part of
 //! the work.
 
 use std::sync::{Arc, LazyLock};
@@ -15,7 +15,7 @@ static IDLE: LazyLock<Arc<IdlePool<SendSocket>>> = LazyLock::new(|| IdlePool::ne
 pub(super) struct IdleSocket;
 
 impl IdleSocket {
-    /// One that was opened for these, if there is one.
+    /// Takes a socket that was opened for these destinations, if there is one.
     pub(super) fn take(destinations: &Destinations, segmentation: bool) -> Option<SendSocket> {
         IDLE.take(|idle| idle.is_for(destinations, segmentation))
     }
@@ -26,7 +26,7 @@ impl IdleSocket {
     }
 }
 
-/// Closes the sockets that were put back, once what they had to send is sent.
+/// Closes the idle sockets after sending what they have deferred.
 pub(crate) fn close_idle_sockets() {
     IDLE.close();
 }

@@ -1,4 +1,4 @@
-//! Which interface broadcasts leave by, and how large its datagrams may be.
+//! The network interface of a socket, and the largest packet that it can send.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -10,12 +10,12 @@ use socket2::Socket;
 
 use super::NetError;
 
-/// An interface, named or known by one of its addresses.
+/// An interface, given by its name or by one of its addresses.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Interface {
-    /// As `ip link` calls it.
+    /// The name of the interface, as `ip link` shows it.
     Name(String),
-    /// One of its addresses.
+    /// One of the interface's addresses.
     Address(IpAddr),
 }
 
@@ -37,7 +37,7 @@ impl std::fmt::Display for Interface {
 }
 
 impl Interface {
-    /// Makes `socket` send and receive by this interface only.
+    /// Makes `socket` send and receive through this interface only.
     pub(super) fn apply(&self, socket: &Socket) -> Result<(), NetError> {
         let applied = match self {
             Self::Name(name) => socket.bind_device(Some(name.as_bytes())),
@@ -47,7 +47,7 @@ impl Interface {
         applied.map_err(|error| self.error(error))
     }
 
-    /// Makes `socket` take nothing that comes by another interface.
+    /// Makes `socket` ignore datagrams that arrive through another interface.
     pub(super) fn receive_only_by(&self, socket: &Socket) -> Result<(), NetError> {
         let name = match self {
             Self::Name(name) => name.clone(),
@@ -60,7 +60,8 @@ impl Interface {
         NetError::Interface { interface: self.to_string(), error }
     }
 
-    /// The local address to send from: a limited broadcast leaves by the interface that has it.
+    /// Returns the local address to send from: a limited broadcast leaves through the interface
+    /// that has it.
     pub(super) fn source_address(interface: Option<&Self>) -> IpAddr {
         match interface {
             Some(Self::Address(address)) => *address,
@@ -69,7 +70,7 @@ impl Interface {
     }
 }
 
-/// The interface that has `address`.
+/// Returns the name of the interface that has `address`.
 fn name_of(address: IpAddr) -> io::Result<String> {
     let has_address = |storage: &SockaddrStorage| match address {
         IpAddr::V4(address) => storage.as_sockaddr_in().is_some_and(|own| own.ip() == address),
@@ -82,8 +83,8 @@ fn name_of(address: IpAddr) -> io::Result<String> {
 
 pub(super) const ETHERNET_MTU: usize = 1500;
 
-/// The largest IP packet to `target`, as the kernel knows it; Ethernet's 1,500 bytes if it
-/// does not.
+/// Returns the size of the largest IP packet to `target` in bytes, as the kernel knows it; if the
+/// kernel does not know it, Ethernet's 1,500 bytes.
 #[must_use]
 pub fn path_mtu(socket: &Socket, target: SocketAddr) -> usize {
     let query = || -> io::Result<usize> {

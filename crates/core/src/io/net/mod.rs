@@ -20,42 +20,42 @@ pub use send_socket::SendSocket;
 use std::io;
 use std::net::SocketAddr;
 
-/// A socket cannot do what it must.
+/// The reason why a socket cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {
-    /// No such interface, or it cannot be used.
+    /// The interface does not exist or cannot be used.
     #[error("interface {interface}: {error}")]
     Interface {
-        /// As given.
+        /// The interface as it was given.
         interface: String,
-        /// Why.
+        /// The reason.
         error: io::Error,
     },
-    /// The address is taken or not this machine's.
+    /// The address is in use, or belongs to another machine.
     #[error("cannot listen on {address}: {error}")]
     Bind {
-        /// The address.
+        /// The local address.
         address: SocketAddr,
-        /// Why.
+        /// The reason.
         error: io::Error,
     },
-    /// The group cannot be joined.
+    /// The multicast group cannot be joined.
     #[error("cannot join multicast group {group}: {error}")]
     Group {
-        /// The group.
+        /// The address of the group.
         group: std::net::IpAddr,
-        /// Why.
+        /// The reason.
         error: io::Error,
     },
     /// A datagram cannot be sent.
     #[error("cannot send to {destination}: {error}{}", hint(.error))]
     Send {
-        /// Where to.
+        /// The address of the destination.
         destination: SocketAddr,
-        /// Why.
+        /// The reason.
         error: io::Error,
     },
-    /// Any other call on a socket.
+    /// Another call on a socket failed.
     #[error("UDP socket: {0}")]
     Socket(#[from] io::Error),
 }

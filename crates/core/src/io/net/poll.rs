@@ -1,4 +1,4 @@
-//! Waiting for descriptors.
+//! Waiting for file descriptors.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::time::TimeSpec;
 
-/// Waits until one of the descriptors is ready; `false` if the time ran out.
+/// Waits until one of the descriptors is ready; returns `false` after the timeout.
 pub(super) fn wait(
     descriptors: &[(BorrowedFd<'_>, PollFlags)],
     timeout: Option<Duration>,

@@ -19,38 +19,40 @@ use super::coalescing::Coalescing;
 use super::poll;
 use super::{Interface, NetError};
 
-/// Bytes of receive buffer that are asked for; what the kernel gives is
-/// [`ReceiveSocket::recv_buffer`].
+/// The receive buffer that is requested, in bytes; [`ReceiveSocket::recv_buffer`] returns the size
+/// that the kernel granted.
 pub const RECEIVE_BUFFER: usize = 16 << 20;
-/// A buffer takes the longest datagram, or a train of shorter ones that the kernel joined.
+/// The size of a buffer, in bytes: it takes the longest datagram, or a train of shorter datagrams
+/// that the kernel joined.
 const BUFFER_LEN: usize = 1 << 16;
-/// Of long trains, one call takes no more than the processor's cache holds until they are handled.
+/// The number of long trains that one call takes, so that they stay in the processor's cache.
 const LONG_TRAINS: usize = 3;
 const LONG_TRAIN_LEN: usize = 1 << 13;
-/// The head of the datagram that is so many behind the present one is fetched from memory.
+/// While one datagram is handled, the head of the datagram this many places later is prefetched.
 const DATAGRAMS_AHEAD: usize = 4;
 
 /// A train of datagrams from one sender.
 #[derive(Debug)]
 pub struct Datagrams<'a> {
-    /// Who sent them.
+    /// The address of the sender.
     pub from: SocketAddr,
     bytes: &'a [u8],
     stride: usize,
 }
 
 impl<'a> Datagrams<'a> {
-    /// All of them, one behind the other.
+    /// Returns the bytes of all datagrams, one after the other.
     #[must_use]
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// One by one; a single empty datagram is one too.
+    /// Returns the datagrams one by one; a single empty datagram counts too.
     pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let (bytes, stride) = (self.bytes, self.stride.max(1));
         let datagrams = bytes.chunks(stride).enumerate().map(move |(index, datagram)| {
-            // The kernel's copy has left the cache: else each would be waited for.
+            // The kernel's copy has left the cache: without the prefetch, each datagram would cost
+            // a wait.
             let ahead = bytes.get((index + DATAGRAMS_AHEAD) * stride..).unwrap_or_default();
             prefetch(&ahead[..ahead.len().min(LINE)]);
             datagram
@@ -67,15 +69,15 @@ pub struct Wakeup {
 }
 
 impl Wakeup {
-    /// Interrupts the wait that is under way, or the next one.
+    /// Interrupts the present wait, or the next one.
     pub fn wake(&self) {
         if !self.pending.swap(true, Ordering::SeqCst) {
-            // A full pipe wakes as well.
+            // A full pipe wakes the thread too.
             let _ = (&self.waker).write(&[0]);
         }
     }
 
-    /// Interrupts on `signal` as well.
+    /// Interrupts the wait on `signal` too.
     ///
     /// # Errors
     /// The signal cannot be handled.
@@ -85,13 +87,13 @@ impl Wakeup {
     }
 }
 
-/// A bound socket that takes datagrams in trains.
+/// A bound socket that receives datagrams in trains.
 #[derive(Debug)]
 pub struct ReceiveSocket {
     socket: Socket,
     state: UdpSocketState,
     buffers: Vec<u8>,
-    /// So many of them are offered to the next call.
+    /// The number of buffers that are offered to the next call.
     offered: usize,
     inode: String,
     woken: UnixStream,
@@ -104,7 +106,7 @@ impl ReceiveSocket {
     /// Binds `address`, which several servers on one machine may share, and joins `groups`.
     ///
     /// # Errors
-    /// The address is taken by something else, or an interface or group is unknown.
+    /// Another program uses the address, or an interface or group is unknown.
     pub fn bind(
         address: SocketAddr,
         groups: &[IpAddr],
@@ -142,46 +144,46 @@ impl ReceiveSocket {
         Ok(new)
     }
 
-    /// Asks for a receive buffer of so many bytes instead of [`RECEIVE_BUFFER`].
+    /// Requests a receive buffer of `bytes` bytes instead of [`RECEIVE_BUFFER`].
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// The kernel refuses the size.
     pub fn set_recv_buffer(&self, bytes: usize) -> io::Result<()> {
         use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
-        // As root the limit of net.core.rmem_max does not hold.
+        // For root, the limit net.core.rmem_max does not apply.
         match setsockopt(&self.socket, RcvBufForce, &bytes) {
             Ok(()) => Ok(()),
             Err(_) => self.socket.set_recv_buffer_size(bytes),
         }
     }
 
-    /// The address that is really bound.
+    /// Returns the address that is really bound.
     ///
     /// # Errors
-    /// The kernel does not say.
+    /// The kernel does not return the address.
     pub fn local_address(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("no IP address"))
     }
 
-    /// The receive buffer's real size in bytes, as the kernel counts them.
+    /// Returns the real size of the receive buffer in bytes, as the kernel counts it.
     ///
     /// # Errors
-    /// The kernel does not say.
+    /// The kernel does not return the size.
     pub fn recv_buffer(&self) -> io::Result<u32> {
         self.socket.recv_buffer_size().map(|size| u32::try_from(size).unwrap_or(u32::MAX))
     }
 
-    /// What interrupts [`ReceiveSocket::wait`].
+    /// Returns a handle that interrupts [`ReceiveSocket::wait`].
     ///
     /// # Errors
-    /// No file descriptor is left.
+    /// No file descriptor is free.
     pub fn wakeup(&self) -> io::Result<Wakeup> {
         let waker = self.waker.try_clone()?;
         Ok(Wakeup { waker, pending: Arc::clone(&self.wake_pending) })
     }
 
-    /// Waits for a datagram or a wakeup, at most `timeout`. In a `stream`, whose datagrams need
-    /// no answer each, they may gather.
+    /// Waits for a datagram or a wakeup, but not longer than `timeout`. In a `stream`, in which a
+    /// datagram needs no answer of its own, datagrams may gather.
     ///
     /// # Errors
     /// The socket cannot be waited for.
@@ -194,12 +196,13 @@ impl ReceiveSocket {
             poll::wait(&descriptors, timeout)?;
         }
         while self.woken.read(&mut [0; 64]).is_ok_and(|read| read == 64) {}
-        // Whoever woke this before now finds his work seen to; whoever does so after, writes.
+        // A wakeup before this line has ended this wait; a wakeup after it writes to the pipe
+        // again.
         self.wake_pending.store(false, Ordering::SeqCst);
         Ok(())
     }
 
-    /// Hands the datagrams of one system call to `handle`; `false` if there were none.
+    /// Passes the datagrams of one system call to `handle`; returns `false` if there were none.
     ///
     /// # Errors
     /// The socket cannot be read.
@@ -210,7 +213,7 @@ impl ReceiveSocket {
         let count = match self.state.recv((&self.socket).into(), &mut slices, &mut meta) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-            // An answer met a port unreachable: no matter of the next datagram.
+            // An earlier answer met a closed port: this does not concern the next datagram.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Ok(true),
             Err(error) => return Err(error),
         };
@@ -223,17 +226,17 @@ impl ReceiveSocket {
         Ok(count > 0)
     }
 
-    /// Sends an answer. One that is lost is asked for again, so a full queue is no error.
+    /// Sends an answer. The other side asks again for a lost answer, so a full queue is no error.
     pub fn reply(&self, to: SocketAddr, bytes: &[u8]) {
         if let Err(error) = self.socket.send_to(bytes, &to.into()) {
             log::debug!("answer to {to}: {error}");
         }
     }
 
-    /// How many datagrams the kernel has dropped because the socket's buffer was full.
+    /// Returns how many datagrams the kernel has dropped because the socket's buffer was full.
     #[must_use]
     pub fn overflowed(&self) -> u64 {
-        // SO_RXQ_OVFL would come with each datagram, past quinn-udp; this is the same counter.
+        // quinn-udp hides SO_RXQ_OVFL, which comes with each datagram; this is the same counter.
         let table = std::fs::read_to_string("/proc/thread-self/net/udp").unwrap_or_default();
         table
             .lines()

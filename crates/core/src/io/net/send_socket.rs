@@ -19,15 +19,15 @@ use super::train::{Kernel, Train, TrainSender};
 use super::{Destinations, NetError};
 use crate::io::seal::{Key, SEAL_LEN, Sealing};
 
-/// Linux takes at most this many bytes in one segmented send.
+/// The most bytes that Linux takes in one segmented send.
 const MAX_BATCH_BYTES: usize = 65_507;
 const SEND_BUFFER: usize = 4 << 20;
-/// Most datagrams of one call.
+/// The largest number of datagrams in one call.
 const MAX_TRAIN: usize = 64;
-/// Bytes of the longest train that the kernel joins of answers.
+/// The longest train of answers that the kernel joins, in bytes.
 const MAX_TRAIN_LEN: usize = 1 << 16;
-/// So many of them are received by one call. Fewer were the last: the small file that has the
-/// answers of two or three servers needs no call that finds none.
+/// The number of trains that one call receives. If it returns fewer, no answer is left: a small
+/// file with answers of two or three servers needs no further call.
 const ANSWER_TRAINS: usize = 4;
 
 /// Sends batches of datagrams to all destinations and receives the answers.
@@ -35,7 +35,7 @@ const ANSWER_TRAINS: usize = 4;
 pub struct SendSocket {
     sender: TrainSender<UdpSocket>,
     destinations: Destinations,
-    /// As asked for; what the kernel refuses, the sender remembers.
+    /// As the caller asked; the `TrainSender` remembers what the kernel refuses.
     segmentation: bool,
     path_mtu: usize,
     coalescing: Coalescing,
@@ -43,7 +43,7 @@ pub struct SendSocket {
     sealed: TransmitBatch,
     /// The last datagram of the transfer before, not sealed.
     deferred: Vec<u8>,
-    /// Room for the answers of one call.
+    /// The buffer for the answers of one call.
     answers: Vec<u8>,
 }
 
@@ -54,9 +54,9 @@ struct UdpSocket {
 }
 
 impl SendSocket {
-    /// A socket on a free port: one that has been [put back](Self::put_back), or a new one.
-    /// Without `segmentation` it does not even try to have the kernel cut trains into datagrams.
-    /// With a key, what it sends is sealed and what is not sealed with it is not received.
+    /// Returns a socket on a free port: one that was [put back](Self::put_back), or a new one.
+    /// Without `segmentation`, the kernel is not asked to cut trains into datagrams. With a key,
+    /// the socket seals what it sends, and ignores datagrams that are not sealed with the key.
     ///
     /// # Errors
     /// The interface is unknown, or the kernel refuses the socket.
@@ -67,10 +67,10 @@ impl SendSocket {
     ) -> Result<Self, NetError> {
         if let Some(mut idle) = IdleSocket::take(destinations, segmentation) {
             if key.is_some() {
-                // It is not sealed.
+                // The deferred datagram is not sealed.
                 idle.send_deferred();
             }
-            // A session of sealed frames is one transfer's.
+            // Each transfer has a sealing session of its own.
             idle.sealing = key.map(Sealing::new);
             idle.sender.forget_sent();
             idle.coalescing = Coalescing::default();
@@ -78,7 +78,7 @@ impl SendSocket {
         }
         let socket = destinations.open()?;
         let state = UdpSocketState::new((&socket).into())?;
-        // The kernel gives less if it must; nothing depends on it.
+        // The kernel may grant less; nothing depends on the size.
         let _ = socket.set_send_buffer_size(SEND_BUFFER);
         let mtus = destinations.sockets().map(|target| super::path_mtu(&socket, target));
         let path_mtu = mtus.min().unwrap_or(ETHERNET_MTU);
@@ -91,40 +91,40 @@ impl SendSocket {
             sealing: key.map(Sealing::new),
             sealed: TransmitBatch::default(),
             deferred: Vec::new(),
-            // Zeroed by the system where it is used, and not all of it is.
+            // The system zeroes this memory page by page when it is used; most of it is never used.
             answers: vec![0; ANSWER_TRAINS * MAX_TRAIN_LEN],
         })
     }
 
     /// Keeps the socket, for 20 to 40 ms, for another transfer to the same destinations. Late
-    /// answers to the last one are no frames of that.
+    /// answers to this transfer are not frames of the next one.
     pub fn put_back(self) {
         IdleSocket::put(self);
     }
 
-    /// Whether the socket was opened for these.
+    /// Whether the socket was opened for these destinations.
     pub(super) fn is_for(&self, destinations: &Destinations, segmentation: bool) -> bool {
         self.destinations == *destinations && self.segmentation == segmentation
     }
 
-    /// The largest IP packet that reaches every destination.
+    /// Returns the size of the largest IP packet that reaches every destination, in bytes.
     #[must_use]
     pub fn path_mtu(&self) -> usize {
         self.path_mtu
     }
 
-    /// How many frames of `len` bytes one call may send.
+    /// Returns how many frames of `len` bytes one call may send.
     #[must_use]
     pub fn max_segments(&self, len: usize) -> usize {
         let len = len + if self.sealing.is_some() { SEAL_LEN } else { 0 };
         (MAX_BATCH_BYTES / len.max(1)).clamp(1, MAX_TRAIN)
     }
 
-    /// Sends every datagram of the batch to every destination. The batch is longer afterwards
-    /// if it has [taken another one along](Self::send_with_next).
+    /// Sends every datagram of the batch to every destination. The batch is longer afterwards if a
+    /// [deferred datagram](Self::send_with_next) went with it.
     ///
     /// # Errors
-    /// Names the destination that the kernel cannot send to.
+    /// The error names the destination that the kernel cannot send to.
     pub fn send(&mut self, batch: &mut TransmitBatch) -> Result<(), NetError> {
         if !self.deferred.is_empty() {
             // The last datagram of a train may be shorter.
@@ -151,12 +151,12 @@ impl SendSocket {
         send_to_all(&mut self.sender, &self.destinations, batch, most_frames)
     }
 
-    /// Sends a batch of one datagram together with the next batch, in whose train it costs next to
-    /// nothing; at the latest when the socket is closed. With a key, at once: that is one
-    /// transfer's.
+    /// Defers a batch of one datagram to the train of the next batch, where it costs almost
+    /// nothing. It is sent at the latest when the socket is closed. With a key it is sent at once,
+    /// because a sealing session belongs to one transfer.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// The errors are those of [`send`](Self::send).
     pub fn send_with_next(&mut self, batch: &mut TransmitBatch) -> Result<(), NetError> {
         if self.sealing.is_some() || !self.deferred.is_empty() {
             return self.send(batch);
@@ -176,7 +176,7 @@ impl SendSocket {
         }
     }
 
-    /// Waits for an answer, at most `timeout`.
+    /// Waits for an answer, but not longer than `timeout`.
     ///
     /// # Errors
     /// The socket cannot be waited for.
@@ -185,7 +185,7 @@ impl SendSocket {
         self.coalescing.wait(&[(socket.as_fd(), PollFlags::POLLIN)], timeout)
     }
 
-    /// Hands every answer that is there to `handle`, with its sender's address.
+    /// Passes every waiting answer to `handle`, with its sender's address.
     ///
     /// # Errors
     /// The socket cannot be read.
@@ -318,11 +318,11 @@ mod tests {
             }
             socket.put_back();
         }
-        // Not sealed, so it goes before what is.
+        // The deferred datagram is not sealed, so it goes before the sealed ones.
         let mut socket = SendSocket::open(&destinations, true, Some(&key)).unwrap();
         socket.send(&mut batch(b"first", 5)).unwrap();
         let mut lens = [received(), received()];
-        // Unless the socket has just timed out.
+        // The order may differ if the idle socket has just timed out.
         lens.sort_unstable();
         assert_eq!(lens, [3, 5 + SEAL_LEN]);
     }
@@ -343,7 +343,7 @@ mod tests {
         socket.send(&mut batch(b"third-fourth", 6)).unwrap();
         assert_eq!([received(), received(), received()], ["third-", "fourth", "end"]);
 
-        // It does not fit: it goes before.
+        // The deferred datagram does not fit into the train: it goes before.
         socket.send_with_next(&mut batch(b"the end", 7)).unwrap();
         socket.send(&mut batch(b"fifth", 5)).unwrap();
         assert_eq!([received(), received()], ["the end", "fifth"]);

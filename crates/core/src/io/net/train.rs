@@ -1,5 +1,5 @@
-//! A train of equally long datagrams: one segmented send where kernel and device take that,
-//! datagram by datagram where they refuse, as on a GNS3 link without checksum offload.
+//! Trains of equally long datagrams: one segmented send where kernel and device allow it, and
+//! single datagrams where they refuse, as on a GNS3 link without checksum offload.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-/// How often a full device queue is asked again, and how long between.
+/// The number of retries for a full device queue, and the time between them.
 const FULL_QUEUE_RETRIES: u32 = 1000;
 const FULL_QUEUE_PAUSE: Duration = Duration::from_micros(200);
 
-/// Errors that pass, once a first datagram has shown that the destination is right.
+/// Errors that count as losses once a first datagram has shown that the destination is valid.
 const LOSSES: [Errno; 4] = [Errno::EPERM, Errno::ENETDOWN, Errno::ENETUNREACH, Errno::EHOSTUNREACH];
 const REFUSALS: [Errno; 3] = [Errno::EIO, Errno::EINVAL, Errno::EMSGSIZE];
 
-/// Datagrams of equal length, one after the other, and where they go. The last may be shorter.
+/// Datagrams of equal length, one after the other, with their destination. The last may be shorter.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Train<'a> {
     pub(super) bytes: &'a [u8],
@@ -25,16 +25,16 @@ pub(super) struct Train<'a> {
 
 /// The system calls that a train needs.
 pub(super) trait Kernel {
-    /// One call for the whole train (UDP_SEGMENT).
+    /// Sends the whole train in one call (UDP_SEGMENT).
     fn send_segmented(&mut self, train: Train<'_>) -> io::Result<()>;
-    /// One call for as many datagrams as it takes (sendmmsg; sendto for a single one); says how
-    /// many those were.
+    /// Sends as many datagrams as one call takes (sendmmsg; sendto for a single datagram), and
+    /// returns their number.
     fn send_one_by_one(&mut self, train: Train<'_>) -> io::Result<usize>;
     /// Waits until the socket takes another datagram.
     fn wait_until_writable(&self) -> io::Result<()>;
 }
 
-/// Sends trains, and remembers what the kernel makes of them.
+/// The sender of trains, which remembers what the kernel refuses.
 #[derive(Debug)]
 pub(super) struct TrainSender<K> {
     kernel: K,
@@ -47,7 +47,7 @@ impl<K: Kernel> TrainSender<K> {
         Self { kernel, segmentation, has_sent: false }
     }
 
-    /// The next datagram is a first one again: a network that is not there is an error.
+    /// Makes the next datagram a first one again: an unreachable network is an error then.
     pub(super) fn forget_sent(&mut self) {
         self.has_sent = false;
     }
@@ -76,7 +76,7 @@ impl<K: Kernel> TrainSender<K> {
         Ok(())
     }
 
-    /// Calls again after what passes by itself.
+    /// Repeats a call after errors that pass by themselves.
     fn retry(
         &mut self,
         train: Train<'_>,
@@ -92,21 +92,22 @@ impl<K: Kernel> TrainSender<K> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.kernel.wait_until_writable()?;
                 }
-                // The device's queue is full for the moment.
+                // The device's queue is full at this moment.
                 Err(error)
                     if is_one_of(&error, &[Errno::ENOBUFS]) && retries < FULL_QUEUE_RETRIES =>
                 {
                     retries += 1;
                     std::thread::sleep(FULL_QUEUE_PAUSE);
                 }
-                // An answer to an earlier datagram (a port unreachable), not to this one.
+                // This error (port unreachable) answers an earlier datagram, not this one.
                 Err(error)
                     if error.kind() == io::ErrorKind::ConnectionRefused
                         && retries < FULL_QUEUE_RETRIES =>
                 {
                     retries += 1;
                 }
-                // A local firewall's drop, or a link that is down for a while: lost like any other.
+                // A local firewall has dropped the datagram, or a link is down: this counts as a
+                // loss.
                 Err(error) if is_one_of(&error, &LOSSES) && self.has_sent => {
                     log::debug!("datagrams to {} lost: {error}", train.destination);
                     return Ok(train.bytes.len().div_ceil(train.segment_len.max(1)));
@@ -125,7 +126,8 @@ fn is_one_of(error: &io::Error, codes: &[Errno]) -> bool {
 mod tests {
     use super::*;
 
-    /// Refuses segmentation from some call on, and takes two datagrams at a time otherwise.
+    /// A kernel that refuses segmentation from some call on, and takes two datagrams at a time
+    /// else.
     struct Fake {
         refusal: Errno,
         segmented_calls_taken: usize,

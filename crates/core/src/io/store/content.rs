@@ -5,35 +5,34 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::time::SystemTime;
 
-/// The bytes of a file that is hashed and sent: the very file, for another task may put one of the
-/// same name in its place.
+/// A file that is hashed and sent. It stays open: another task may replace the file of this name.
 #[derive(Debug)]
 pub struct Content {
     file: File,
-    /// When it was written to last, before it was hashed to its end.
+    /// When the file was last written to, before it was hashed completely.
     modified: SystemTime,
 }
 
 impl Content {
-    /// Of an open file.
+    /// Takes an open file.
     ///
     /// # Errors
-    /// The file system does not say when it was written to.
+    /// The file system does not return the time of the last change.
     pub fn new(file: File) -> io::Result<Self> {
         let modified = file.metadata()?.modified()?;
         Ok(Self { file, modified })
     }
 
-    /// The file.
+    /// Returns the file.
     #[must_use]
     pub fn file(&self) -> &File {
         &self.file
     }
 
-    /// How many bytes there are now.
+    /// Returns the present size of the file, in bytes.
     ///
     /// # Errors
-    /// The file system does not say.
+    /// The file system does not return the size.
     pub fn size(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
@@ -41,7 +40,7 @@ impl Content {
     /// Fills `buffer` with the bytes from `offset` on.
     ///
     /// # Errors
-    /// There are fewer, or they cannot be read.
+    /// The file has fewer bytes, or they cannot be read.
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.file.read_exact_at(buffer, offset)
     }

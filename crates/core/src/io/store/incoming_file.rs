@@ -1,4 +1,4 @@
-//! A file that arrives in pieces, in any order.
+//! The incoming file, whose pieces arrive in any order.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -15,7 +15,7 @@ use super::partial::{Journal, Partial};
 use super::piece_hasher::PieceHasher;
 use super::{safe_file_name, temporary_file, with_number};
 
-/// How received files are called.
+/// How received files are named.
 #[derive(Debug)]
 pub struct Naming {
     numbered: bool,
@@ -23,69 +23,69 @@ pub struct Naming {
 }
 
 impl Naming {
-    /// The sender's names, made safe; numbers for files without a name.
+    /// Uses the senders' names, made safe; files without a name are numbered.
     #[must_use]
     pub fn original() -> Self {
         Self { numbered: false, next: AtomicU32::new(1) }
     }
 
-    /// `img1.png`, `img2.gif`, … with the extension that the bytes call for, as the Python
-    /// scripts number them (`udpserver_broadcast.py`, line 23).
+    /// Uses `img1.png`, `img2.gif`, … with the extension that fits the bytes, as the Python scripts
+    /// number them (`udpserver_broadcast.py`, line 23).
     #[must_use]
     pub fn numbered() -> Self {
         Self { numbered: true, next: AtomicU32::new(1) }
     }
 }
 
-/// A file could not be received.
+/// The reason why a file could not be received.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The disk has no room for it.
+    /// The disk has no room for the file.
     #[error("{dir} has {available} bytes free, the file has {size}")]
     NoSpace {
-        /// Where it was to go.
+        /// The folder for the file.
         dir: PathBuf,
-        /// Free bytes.
+        /// The free space on the disk, in bytes.
         available: u64,
-        /// The file's bytes.
+        /// The size of the file, in bytes.
         size: u64,
     },
-    /// It cannot be created, written, read back or renamed.
+    /// The file cannot be created, written, read back or renamed.
     #[error("{path}: {error}")]
     Io {
-        /// The file or folder.
+        /// The path of the file or folder.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         error: io::Error,
     },
-    /// The bytes are not those that were announced.
+    /// The bytes are not the announced ones.
     #[error("BLAKE3 of the received bytes is {actual}, announced was {announced}")]
     Corrupt {
-        /// As announced.
+        /// The digest that was announced.
         announced: blake3::Hash,
-        /// As received.
+        /// The digest of the received bytes.
         actual: blake3::Hash,
     },
 }
 
-/// With each block that is written, so many pieces are hashed that a killed process has left, or
-/// that came when there were too many gaps.
-const HASHED_BY_THE_WAY: usize = 4;
-/// Whether there is room for no more bytes than this is seen when they are written.
-const SMALL: u64 = 1 << 16;
-/// Bytes that are read back at once.
+/// The most pieces that are read back and hashed with each written block: pieces that a killed
+/// process has left, or that came when there were too many gaps.
+const PIECES_HASHED_PER_WRITE: usize = 4;
+/// The largest file, in bytes, for which free space is not checked before it is written.
+const MAX_SMALL_FILE: u64 = 1 << 16;
+/// The most bytes that are read back at once.
 const MAX_READ: u64 = 1 << 18;
 
-/// A file that was received, verified, and stands under its final name.
+/// A file that was received and verified and has its final name.
 #[derive(Debug)]
 pub struct PublishedFile {
-    /// Where.
+    /// The path of the file.
     pub path: PathBuf,
-    /// Of its bytes.
+    /// The digest of the file.
     pub digest: FileDigest,
 }
 
-/// A file that is being received, under a temporary name in the folder it will stand in.
+/// A file that is being received. It has a temporary name, in its final folder.
 #[derive(Debug)]
 pub struct IncomingFile {
     dir: PathBuf,
@@ -93,25 +93,26 @@ pub struct IncomingFile {
     size: u64,
     written: RangeSet<u64>,
     hasher: Box<PieceHasher>,
-    /// Of a file that another process could go on with.
+    /// The journal of a file that another process could continue.
     journal: Option<Journal>,
 }
 
 impl IncomingFile {
-    /// Begins a file in `dir`. Unless it is small, there has to be room for its `size` bytes now.
+    /// Creates a file in `dir`. Unless the file is small, there must be room for its `size` bytes
+    /// now.
     ///
     /// # Errors
     /// There is no room, or `dir` cannot be written to.
     pub fn create(dir: &Path, size: u64) -> Result<Self, StoreError> {
         let at = |error| StoreError::Io { path: dir.to_owned(), error };
         let file = temporary_file(dir).map_err(at)?;
-        if size > SMALL {
+        if size > MAX_SMALL_FILE {
             require_space(dir, size)?;
         }
         Ok(Self::new(dir, file, size))
     }
 
-    /// What a killed process has left of an announced file, if anything; see
+    /// Returns what a killed process has left of an announced file, if anything; see
     /// [`Self::resume`].
     ///
     /// # Errors
@@ -126,25 +127,25 @@ impl IncomingFile {
             None if Self::is_resumable(announced) => {
                 require_space(dir, announced.size).map(|()| None)
             }
-            // `create` looks, which for these comes next, or the first write.
+            // Such a file is checked for room by `create`, which follows, or by its first write.
             None => Ok(None),
         }
     }
 
-    /// Whether anything of an announced file could outlast this process; else
-    /// [`Self::create`] does for it what [`Self::resume`] does.
+    /// Whether a part of an announced file could outlast this process. If not, [`Self::create`] is
+    /// enough in place of [`Self::resume`].
     #[must_use]
     pub fn is_resumable(announced: &AnnouncedFile) -> bool {
         Partial::is_possible(announced)
     }
 
-    /// Lets go of it without removing it: another process may go on.
+    /// Closes the file without removing it: another process may continue it.
     pub fn leave(mut self) {
         self.file.disable_cleanup(true);
     }
 
-    /// Begins an announced file, or goes on with what a killed process has left of it; gives
-    /// the blocks that are on disk already.
+    /// Creates an announced file, or continues what a killed process has left of it; returns the
+    /// numbers of the blocks that are on disk already.
     ///
     /// # Errors
     /// There is no room, or `dir` cannot be written to.
@@ -165,7 +166,7 @@ impl IncomingFile {
         let place = |block: &u32| announced.layout.byte_range(*block);
         let places: RangeSet<u64> = partial.written.iter().map(place).collect();
         let written: u64 = places.iter().map(|place| place.end - place.start).sum();
-        // Before it becomes a temporary file, which would be removed.
+        // This check comes first: a `TempPath` would remove the file after an error.
         require_space(dir, announced.size - written)?;
         let path = TempPath::try_from_path(partial.path).map_err(at)?;
         let mut file =
@@ -181,21 +182,21 @@ impl IncomingFile {
         Self { dir, file, size, written, hasher, journal: None }
     }
 
-    /// Writes a block at its place, and notes that it is there.
+    /// Writes a block at its place, and notes in the journal that it is on disk.
     ///
     /// # Errors
-    /// The disk is full or failing.
+    /// The disk is full, or a write fails.
     pub fn write_block(&mut self, block: u32, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
         self.write_at(offset, bytes)?;
         let noted = self.journal.as_ref().map(|journal| journal.note(self.file.as_file(), block));
         noted.unwrap_or(Ok(())).map_err(|error| self.io_error(error))
     }
 
-    /// Writes a piece of the file at its place and hashes it, while it is in the cache. What was
-    /// written before stays as it is.
+    /// Writes a piece of the file at its place and hashes it while it is in the cache. Bytes that
+    /// were written before are kept.
     ///
     /// # Errors
-    /// The disk is full or failing.
+    /// The disk is full, or a write fails.
     pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
         let place = offset..offset + bytes.len() as u64;
         if !place.is_empty() && !self.written.overlaps(&place) {
@@ -206,7 +207,7 @@ impl IncomingFile {
                 self.hash(offset, bytes)?;
             }
         }
-        self.hash_written(HASHED_BY_THE_WAY)
+        self.hash_written(PIECES_HASHED_PER_WRITE)
     }
 
     fn hash(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
@@ -223,7 +224,7 @@ impl IncomingFile {
         self.hash(place.start, &bytes)
     }
 
-    /// Hashes what was written behind all that is hashed without a gap, at most so many pieces.
+    /// Hashes written pieces that follow the gapless hashed part, at most `most` of them.
     fn hash_written(&mut self, most: usize) -> Result<(), StoreError> {
         for _ in 0..most {
             let Some(gap) = self.hasher.first_gap() else { break };
@@ -234,12 +235,13 @@ impl IncomingFile {
         Ok(())
     }
 
-    /// Verifies the file and gives it its final name: `name` made safe, or a number if it is
-    /// `None`. Should a different file have that name already, it gets another one. Its bytes
-    /// outlast a loss of power, its name once [`sync_dir`](super::sync_dir) has been called.
+    /// Verifies the file and gives it its final name: `name` made safe, or a number if `name` is
+    /// `None`. If a different file has this name already, the file gets another one. The bytes
+    /// survive a loss of power; the name does so once [`sync_dir`](super::sync_dir) has been
+    /// called.
     ///
     /// # Errors
-    /// The bytes are not the announced ones, or the disk fails; the file is gone then.
+    /// The bytes are not the announced ones, or the disk fails; the file is removed then.
     pub fn publish(
         mut self,
         announced: [u8; 32],
@@ -272,7 +274,7 @@ impl IncomingFile {
         Ok(digest)
     }
 
-    /// What the bytes say, else what the name says.
+    /// Returns the extension that fits the bytes, or else the extension of the name.
     fn extension(&self, name: &str) -> String {
         let mut head = [0; 512];
         let read = self.file.as_file().read_at(&mut head, 0).unwrap_or(0);
@@ -312,8 +314,8 @@ impl IncomingFile {
     }
 
     fn io_error(&self, error: io::Error) -> StoreError {
-        if self.size <= SMALL && error.kind() == io::ErrorKind::StorageFull {
-            // It is given up: what is there of it takes no room.
+        if self.size <= MAX_SMALL_FILE && error.kind() == io::ErrorKind::StorageFull {
+            // The file is given up: its bytes should take no room.
             let _ = self.file.as_file().set_len(0);
             if let Err(no_space @ StoreError::NoSpace { .. }) = require_space(&self.dir, self.size)
             {
@@ -376,7 +378,7 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
-    /// More gaps than the hasher has room for, and then none.
+    /// More gaps than the hasher has room for come first, and then none.
     #[test]
     fn pieces_between_many_gaps_make_the_file() {
         let dir = tempfile::tempdir().unwrap();

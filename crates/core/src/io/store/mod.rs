@@ -1,5 +1,5 @@
-//! Files: written under a temporary name, verified, published whole or not at all; read, to be
-//! broadcast.
+//! Files: received files are written under a temporary name, verified, and published completely or
+//! not at all; files to broadcast are read.
 
 mod content;
 mod incoming_file;
@@ -22,26 +22,26 @@ use tempfile::NamedTempFile;
 const PREFIX: &str = ".siar-";
 const SUFFIX: &str = ".part";
 
-/// A file of its own in `dir` that vanishes unless it is persisted.
+/// Creates a temporary file in `dir`, which is removed unless it is persisted.
 ///
 /// # Errors
-/// `dir` is not there or not writable.
+/// `dir` does not exist or is not writable.
 pub fn temporary_file(dir: &Path) -> io::Result<NamedTempFile> {
     let file = tempfile::Builder::new()
         .prefix(PREFIX)
         .suffix(SUFFIX)
-        // The process's umask still applies: the file ends as any other would.
+        // The process's umask still applies: the file gets the permissions of any other file.
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(dir)?;
-    // Says that somebody is writing it. Where locks are not supported it does without.
+    // The lock shows that somebody writes the file. File systems without locks do without it.
     let _ = file.as_file().try_lock();
     Ok(file)
 }
 
-/// Makes every rename in `dir` so far outlast a loss of power.
+/// Makes every rename in `dir` so far survive a loss of power.
 ///
 /// # Errors
-/// The file system says so.
+/// The file system returns an error.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }

@@ -1,17 +1,17 @@
-//! Names from outside, reduced to one path component that every file system takes.
+//! File names from outside, reduced to one path component that every file system accepts.
 
 use sanitise_file_name::{Options, sanitise_with_options};
 
 const OPTIONS: Options<Option<char>> = Options {
-    // Leaves room for a number and stays below the 255 bytes of common file systems.
+    // This leaves room for a number, within the 255 bytes of common file systems.
     length_limit: 200,
     trim_more_punctuation: false,
     six_measures_of_barley: "file",
     ..Options::DEFAULT
 };
 
-/// One safe path component: no separators, no control, reordering or reserved characters, no
-/// names that Windows reserves, not hidden, not empty, not too long.
+/// Makes one safe path component of a name: no separators, no control, reordering or reserved
+/// characters, no names that Windows reserves, not hidden, not empty, not too long.
 #[must_use]
 pub fn safe_file_name(name: &str) -> String {
     // The library takes `.hidden` for an extension and leaves its dot.
@@ -19,7 +19,7 @@ pub fn safe_file_name(name: &str) -> String {
     sanitise_with_options(shown, &OPTIONS)
 }
 
-/// `photo.png` with number 2 is `photo-2.png`.
+/// Adds a number to a name: `photo.png` with number 2 is `photo-2.png`.
 #[must_use]
 pub fn with_number(name: &str, number: u32) -> String {
     match name.rfind('.') {

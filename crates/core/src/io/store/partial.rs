@@ -1,6 +1,6 @@
-//! Files that outlast the process that was writing them: where it was killed, another one
-//! goes on. Behind the place of the file's bytes stands a journal with a byte for each block
-//! that was written; it is cut off before the file is published.
+//! Partial files, which outlast the process that was writing them: if it was killed, another
+//! process continues. A journal follows the file's bytes, with one byte for each written block; it
+//! is cut off before the file is published.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -13,47 +13,49 @@ use siar_proto::AnnouncedFile;
 
 use super::{PREFIX, SUFFIX};
 
-/// What a journal begins with.
+/// The first bytes of a journal.
 const MAGIC: [u8; 4] = *b"siar";
-/// Magic, symbol size, count of blocks; numbers are big-endian.
+/// The length of a journal's header (magic, symbol size, block count) in bytes; numbers are
+/// big-endian.
 const HEADER_LEN: usize = 12;
 const WRITTEN: u8 = 1;
-/// A file that nobody writes to is kept for so long, for its sender may come again.
-const KEPT_FOR: Duration = Duration::from_secs(600);
-/// One that cannot be gone on with is kept until its creator has had time to lock it.
-const LOCKED_WITHIN: Duration = Duration::from_secs(2);
+/// How long a partial file is kept after its last write: its sender may come again.
+const PARTIAL_FILE_LIFETIME: Duration = Duration::from_secs(600);
+/// How long other temporary files are kept: their creator needs time to lock them.
+const UNLOCKED_FILE_LIFETIME: Duration = Duration::from_secs(2);
 
-/// Which blocks of a file are on disk.
+/// The journal: which blocks of a file are on disk.
 #[derive(Debug)]
 pub(super) struct Journal {
-    /// Bytes of the file itself.
+    /// The size of the file itself, in bytes.
     size: u64,
 }
 
-/// A file to go on with.
+/// A partial file that can be continued.
 #[derive(Debug)]
 pub(super) struct Partial {
     pub(super) path: PathBuf,
     pub(super) file: File,
     pub(super) journal: Journal,
-    /// The blocks that are on disk.
+    /// The numbers of the blocks that are on disk.
     pub(super) written: Vec<u32>,
 }
 
 impl Partial {
-    /// Where the partial file of an announced one is.
+    /// Returns the path of an announced file's partial file.
     pub(super) fn path(dir: &Path, announced: &AnnouncedFile) -> PathBuf {
         let digest = blake3::Hash::from_bytes(announced.blake3).to_hex();
         dir.join(format!("{PREFIX}{}-{:x}{SUFFIX}", &digest[..32], announced.size))
     }
 
-    /// Of a single block nothing is on disk before all is.
+    /// Whether a partial file is possible: a file of a single block is on disk completely or not at
+    /// all.
     pub(super) fn is_possible(announced: &AnnouncedFile) -> bool {
         announced.layout.block_count() > 1
     }
 
-    /// Opens the partial file of an announced one if it is there, holds something of that file
-    /// in those blocks, and nobody else is writing it.
+    /// Opens the partial file of an announced file if it exists, contains blocks of that file in
+    /// this layout, and nobody else writes it.
     pub(super) fn find(dir: &Path, announced: &AnnouncedFile) -> io::Result<Option<Self>> {
         if !Self::is_possible(announced) {
             return Ok(None);
@@ -65,8 +67,9 @@ impl Partial {
         Ok(written.map(|written| Self { path, file, journal, written }))
     }
 
-    /// Opens or creates the partial file of an announced one; what it holds of another is
-    /// lost. `None` if somebody else is writing it, or it is too small for that.
+    /// Opens or creates the partial file of an announced file; blocks of another file in it are
+    /// lost. Returns `None` if somebody else writes it, or if the file is too small for a partial
+    /// file.
     pub(super) fn open(dir: &Path, announced: &AnnouncedFile) -> io::Result<Option<Self>> {
         if !Self::is_possible(announced) {
             return Ok(None);
@@ -100,7 +103,7 @@ impl Partial {
         if file.try_lock().is_err() {
             return Ok(None);
         }
-        // Whoever held it before may have published or removed it.
+        // The process that held the lock before may have published or removed the file.
         let is_there = fs::symlink_metadata(path)
             .is_ok_and(|found| file.metadata().is_ok_and(|own| own.ino() == found.ino()));
         Ok(is_there.then_some(file))
@@ -117,7 +120,7 @@ impl Journal {
         header
     }
 
-    /// `None` if there is none, or not one of this file in these blocks.
+    /// Returns the written blocks, or `None` without a journal of this file in this layout.
     fn read(&self, file: &File, announced: &AnnouncedFile) -> io::Result<Option<Vec<u32>>> {
         let header = Self::header(announced);
         let blocks = announced.layout.block_count() as usize;
@@ -145,15 +148,15 @@ impl Journal {
         file.write_all_at(&[WRITTEN], self.size + HEADER_LEN as u64 + u64::from(block))
     }
 
-    /// Takes the journal off: what is left is the file.
+    /// Cuts the journal off, so that only the file is left.
     pub(super) fn end(&self, file: &File) -> io::Result<()> {
         file.set_len(self.size)
     }
 }
 
-/// Removes temporary files in `dir` that a killed process has left behind: those that can be
-/// gone on with ten minutes after they were last written to, others at once. What cannot be
-/// removed is left.
+/// Removes temporary files in `dir` that killed processes have left: those that can be continued
+/// ten minutes after their last write, others after two seconds. Files that cannot be removed are
+/// left.
 pub fn remove_abandoned_files(dir: &Path) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for entry in entries.filter_map(Result::ok) {
@@ -165,13 +168,14 @@ pub fn remove_abandoned_files(dir: &Path) {
         else {
             continue;
         };
-        let keep = if middle.contains('-') { KEPT_FOR } else { LOCKED_WITHIN };
+        let keep =
+            if middle.contains('-') { PARTIAL_FILE_LIFETIME } else { UNLOCKED_FILE_LIFETIME };
         let options =
             OpenOptions::new().read(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(entry.path());
         let Ok(file) = options else { continue };
         let age = file.metadata().and_then(|data| data.modified()).ok();
         let age = age.and_then(|time| SystemTime::now().duration_since(time).ok());
-        // Whoever writes it holds a lock, which ends with him.
+        // A process that writes the file holds a lock, which ends with the process.
         if age.is_some_and(|age| age >= keep) && file.try_lock().is_ok() {
             let removed = fs::remove_file(entry.path());
             log::debug!("{}: left by a killed process: {removed:?}", entry.path().display());
@@ -200,7 +204,7 @@ mod tests {
         let partial = Partial::open(dir.path(), &announced(100)).unwrap().unwrap();
         assert!(partial.written.is_empty());
         partial.journal.note(&partial.file, 1).unwrap();
-        // Two at once would write over each other.
+        // Two processes would overwrite each other's blocks.
         assert!(Partial::open(dir.path(), &announced(100)).unwrap().is_none());
         drop(partial);
         let again = Partial::open(dir.path(), &announced(100)).unwrap().unwrap();
@@ -217,7 +221,7 @@ mod tests {
         drop(partial);
         let layout = BlockLayout::new(100, 20, 4).unwrap();
         let other = AnnouncedFile { layout, ..announced(100) };
-        // Looking alone changes nothing.
+        // A search alone changes nothing.
         assert!(Partial::find(dir.path(), &other).unwrap().is_none());
         assert_eq!(Partial::find(dir.path(), &announced(100)).unwrap().unwrap().written, [0]);
         assert!(Partial::open(dir.path(), &other).unwrap().unwrap().written.is_empty());

@@ -1,4 +1,4 @@
-//! A file's BLAKE3, piece by piece in any order.
+//! The BLAKE3 hash of a file whose pieces come in any order.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,40 +14,41 @@ use rangemap::RangeSet;
 use siar_proto::FileDigest;
 
 const CHUNK: u64 = CHUNK_LEN as u64;
-/// Most subtrees, of about 80 bytes, that are kept for all files together. The smaller bound has
-/// tests go beyond it.
+/// The most subtrees, of about 80 bytes each, that are kept for all files together. The bound is
+/// small in tests, so that they exceed it.
 const MAX_SUBTREES: usize = if cfg!(test) { 64 } else { 1 << 16 };
 static SUBTREES: AtomicUsize = AtomicUsize::new(0);
 
-/// Hashes each piece when it is there, and while it is in the cache: as the subtrees of BLAKE3's
-/// tree that lie in it whole (BLAKE3 paper, section 2.1). Of pieces that are hashed only chaining
-/// values stay in memory, the fewer the fewer gaps are left between pieces.
+/// The hasher of a file's pieces. It hashes each piece when it arrives, while it is in the cache,
+/// as subtrees of BLAKE3's tree that lie completely in the piece (BLAKE3 paper, section 2.1). Only
+/// chaining values of hashed pieces stay in memory; fewer gaps between pieces leave fewer values.
 #[derive(Debug)]
 pub(super) struct PieceHasher {
     size: u64,
     hashed: RangeSet<u64>,
-    /// By offset; two that make up a third are merged.
+    /// The subtrees by offset. Two siblings are merged into their parent.
     subtrees: BTreeMap<u64, Subtree>,
-    /// Of a file that was hashed in one piece: it has no subtrees.
+    /// The digest of a file that was hashed in one piece, which has no subtrees.
     digest: Option<FileDigest>,
 }
 
-/// A node of the tree that is not its root.
+/// A node of the tree other than the root.
 #[derive(Debug, Clone, Copy)]
 struct Subtree {
-    /// In bytes: as many chunks as a power of two, or the file's last chunk.
+    /// The length in bytes: a power of two of chunks, or the file's last chunk.
     len: u64,
     value: ChainingValue,
 }
 
 impl PieceHasher {
-    /// For a file of `size` bytes.
+    /// Makes a hasher for a file of `size` bytes.
     pub(super) fn new(size: u64) -> Self {
         let digest = (size == 0).then(|| FileDigest::of_bytes(b""));
         Self { size, hashed: RangeSet::new(), subtrees: BTreeMap::new(), digest }
     }
 
-    /// Whether a piece had better be hashed later: there are many gaps, and it would make more.
+    /// Whether a piece should be hashed later: there are many gaps, and the piece would make one
+    /// more.
     pub(super) fn is_too_far(&self, piece: &Range<u64>) -> bool {
         let joins = piece.start == 0
             || self.hashed.contains(&(piece.start - 1))
@@ -60,15 +61,14 @@ impl PieceHasher {
         self.subtrees.len()
     }
 
-    /// The first part of the file that has not been hashed.
+    /// Returns the first part of the file that has not been hashed.
     pub(super) fn first_gap(&self) -> Option<Range<u64>> {
-        // A range that is not empty.
+        // The range is not empty.
         (self.size > 0).then(|| self.hashed.gaps(&(0..self.size)).next()).flatten()
     }
 
-    /// Hashes a piece of the file, nothing of which has been hashed before. A chunk of BLAKE3's
-    /// that reaches into other pieces is hashed with the last of them; `read_at` reads it from
-    /// what was written.
+    /// Hashes a piece of the file, no part of which was hashed before. A BLAKE3 chunk that lies in
+    /// several pieces is hashed with the last of them; `read_at` reads it from what was written.
     ///
     /// # Errors
     /// `read_at` failed.
@@ -85,7 +85,7 @@ impl PieceHasher {
         self.hashed.insert(piece.clone());
         let whole = self.whole_chunks(&piece);
         if !whole.is_empty() {
-            // Both lie in the piece.
+            // Both positions lie in the piece.
             let (start, end) = ((whole.start - offset) as usize, (whole.end - offset) as usize);
             self.hash_chunks(whole.start, &bytes[start..end]);
         }
@@ -94,7 +94,7 @@ impl PieceHasher {
         for chunk in shared.into_iter().flatten().filter(|chunk| !contains(&piece, chunk)) {
             if self.hashed.gaps(chunk).next().is_none() {
                 let mut bytes = [0; CHUNK_LEN];
-                // A chunk is no longer than that.
+                // The buffer is as long as the longest chunk.
                 let bytes = &mut bytes[..(chunk.end - chunk.start) as usize];
                 read_at(chunk.start, bytes)?;
                 self.hash_chunks(chunk.start, bytes);
@@ -103,12 +103,12 @@ impl PieceHasher {
         Ok(())
     }
 
-    /// Of the whole file; `None` while there are gaps.
+    /// Returns the digest of the whole file; `None` while there are gaps.
     pub(super) fn digest(&self) -> Option<FileDigest> {
         if self.digest.is_some() || self.first_gap().is_some() {
             return self.digest;
         }
-        // From right to left, as the tree is shallower there.
+        // The order is from right to left, because the tree is shallower at the right.
         let mut subtrees = self.subtrees.values().rev();
         let mut right = subtrees.next()?.value;
         let mut subtrees = subtrees.peekable();
@@ -122,19 +122,20 @@ impl PieceHasher {
         None
     }
 
-    /// The chunk that holds the byte at `offset`.
+    /// Returns the chunk that holds the byte at `offset`.
     fn chunk_at(&self, offset: u64) -> Range<u64> {
         let start = offset - offset % CHUNK;
         start..self.size.min(start + CHUNK)
     }
 
-    /// From the first to the last chunk that lies in `piece` whole; empty if there is none.
+    /// Returns the range of the chunks that lie completely in `piece`; it is empty if there are
+    /// none.
     fn whole_chunks(&self, piece: &Range<u64>) -> Range<u64> {
         let end = if piece.end == self.size { piece.end } else { piece.end - piece.end % CHUNK };
         piece.start.next_multiple_of(CHUNK)..end
     }
 
-    /// `offset` is where a chunk begins; `bytes` ends where one ends.
+    /// Hashes whole chunks: a chunk begins at `offset`, and a chunk ends with `bytes`.
     fn hash_chunks(&mut self, mut offset: u64, mut bytes: &[u8]) {
         if bytes.len() as u64 == self.size {
             self.digest = Some(FileDigest::of_bytes(bytes));
@@ -152,14 +153,15 @@ impl PieceHasher {
         }
     }
 
-    /// Bytes below the root's left child: no other subtree is longer. A file of one chunk has none.
+    /// Returns the bytes below the root's left child: no other subtree is longer. A file of one
+    /// chunk has no such child.
     fn left_of_root(&self) -> u64 {
         left_subtree_len(self.size)
     }
 
-    /// Inserts a subtree, merged with its siblings as far as they are there.
+    /// Inserts a subtree, and merges it with the siblings that are there.
     fn insert(&mut self, mut offset: u64, mut subtree: Subtree) {
-        // The root is made last, the file's last chunk has no sibling of its length.
+        // The root is made at the end; the file's last chunk has no sibling of its length.
         while subtree.len >= CHUNK && subtree.len < self.left_of_root() {
             let is_left = offset & subtree.len == 0;
             let sibling_offset = offset ^ subtree.len;
@@ -196,7 +198,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Of `file`, cut at `cuts` into pieces that come in the order of `keys`.
+    /// Returns the digest of `file`, cut at `cuts` into pieces that come in the order of `keys`.
     fn hashed(file: &[u8], mut cuts: Vec<usize>, keys: &[u32]) -> Option<FileDigest> {
         cuts.extend([0, file.len()]);
         cuts.sort_unstable();
@@ -213,7 +215,7 @@ mod tests {
                 })
                 .unwrap();
         }
-        // One of each length, and the last chunk.
+        // There is one subtree of each length, and the last chunk.
         assert!(hasher.subtrees.len() <= 64);
         hasher.digest()
     }

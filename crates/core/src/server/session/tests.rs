@@ -1,4 +1,4 @@
-//! Every way out of a session, and what is left then: nothing.
+//! Tests of every end of a session: no resources are left then.
 
 #![allow(clippy::unwrap_used)]
 
@@ -56,7 +56,7 @@ fn config(dir: &Path) -> ReceiveConfig {
     }
 }
 
-/// A server without a socket, and what is sent to it.
+/// A server without a socket, and the sender's side of its transfers.
 struct Bench<'a> {
     server: Server<'a>,
     observer: &'a Recorder,
@@ -105,7 +105,7 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// Waits for the writers, and asserts that nothing is left but `published` files.
+    /// Waits for the writers, and asserts that nothing but `published` files is left.
     #[track_caller]
     fn assert_nothing_left(&mut self, published: u64) {
         let limit = Instant::now() + Duration::from_secs(10);
@@ -134,8 +134,8 @@ fn content() -> (Vec<u8>, [u8; 32]) {
     (bytes, blake3)
 }
 
-/// Plays a transfer to its end, and asserts that nothing but published files is left and how
-/// the failure, if it is one, was told.
+/// Plays a transfer to its end. Asserts that nothing but `published` files is left, and that a
+/// failure was reported as `told`.
 #[track_caller]
 fn assert_end(published: u64, told: &str, play: impl FnOnce(&mut Bench<'_>)) {
     let dir = tempfile::tempdir().unwrap();

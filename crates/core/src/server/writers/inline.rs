@@ -1,5 +1,5 @@
-//! Files of one block are written by the thread that drains the socket, where that is quicker than
-//! a change of threads; those that come together share one sync of their folder.
+//! Files of one block, written by the thread that drains the socket where this is faster than a
+//! context switch. Files that arrive together share one sync of their folder.
 
 use std::io;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use siar_proto::TransferKey;
 use super::writer::{Job, StoreResult, Writer};
 use crate::io::store::PublishedFile;
 
-/// What takes no longer is not worth the changes of context that a thread costs.
+/// A file that is published within this time does not need a thread: context switches cost more.
 const QUICK: Duration = Duration::from_micros(200);
 
 /// Whether the file system publishes small files quickly.
@@ -19,7 +19,7 @@ const QUICK: Duration = Duration::from_micros(200);
 pub(super) struct Quickness(Arc<AtomicBool>);
 
 impl Quickness {
-    /// A file was published by a thread, within `took`.
+    /// Notes that a thread published a file within `took`.
     pub(super) fn note(&self, took: Duration) {
         self.0.store(took < QUICK, Ordering::Relaxed);
     }
@@ -36,7 +36,7 @@ impl Quickness {
 pub(super) struct Inline {
     writer: Writer,
     quickness: Quickness,
-    /// What was published since the folder was synced.
+    /// The files that were published since the folder was last synced.
     unsynced: Vec<(TransferKey, PublishedFile)>,
 }
 
@@ -49,7 +49,7 @@ impl Inline {
         self.quickness.clone()
     }
 
-    /// Whether the latest file of a thread was published quickly, and nothing was slow since.
+    /// Whether a thread published its latest file quickly, and no job has been slow since.
     pub(super) fn is_worth_while(&self) -> bool {
         self.quickness.0.load(Ordering::Relaxed)
     }
@@ -59,7 +59,7 @@ impl Inline {
         self.quickness.0.store(is_quick, Ordering::Relaxed);
     }
 
-    /// Does a job. That a file is published is told by [`Self::sync`].
+    /// Does a job. [`Self::sync`] reports a published file.
     pub(super) fn perform(&mut self, job: Job) -> Option<StoreResult> {
         let started = Instant::now();
         match self.writer.perform(job) {
@@ -72,7 +72,7 @@ impl Inline {
         }
     }
 
-    /// Syncs the folder, and tells of all that was published since the last time.
+    /// Syncs the folder, and returns the results of all files published since the last call.
     pub(super) fn sync(&mut self) -> Vec<StoreResult> {
         if self.unsynced.is_empty() {
             return Vec::new();
@@ -83,7 +83,7 @@ impl Inline {
         let told = self.unsynced.drain(..).map(|(key, published)| {
             let result = match &synced {
                 Ok(()) => Ok(published),
-                // To sync again would not tell: the kernel tells of an error once.
+                // A second sync would not show the error: the kernel reports an error once.
                 Err(error) => {
                     let error = io::Error::new(error.kind(), error.to_string());
                     Err(self.writer.folder_error(error))

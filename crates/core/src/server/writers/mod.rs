@@ -1,4 +1,4 @@
-//! Threads that decode, write, hash and publish, so that the socket is always drained.
+//! The writers: threads that decode, write, hash and publish, so that the socket is always drained.
 
 mod inline;
 mod writer;
@@ -19,13 +19,13 @@ use inline::{Inline, Quickness};
 pub(super) use writer::StoreResult;
 use writer::{FileSlot, Job, Writer};
 
-/// One file's pieces are all handled by one thread; more threads serve more files at once.
+/// The largest number of writers. One writer handles all blocks of a file; more serve more files.
 const MAX_THREADS: usize = 4;
 
-/// What wakes the thread that takes results.
+/// The function that wakes the thread that takes results.
 pub(super) type Wake = Arc<dyn Fn() + Send + Sync>;
 
-/// A session's file at the writer that has it.
+/// A session's file, and the writer that has it.
 #[derive(Debug)]
 pub(super) struct FileHandle {
     key: TransferKey,
@@ -39,7 +39,7 @@ enum Place {
     Thread(usize),
 }
 
-/// The writers' threads; they end when this is dropped.
+/// The writers' threads; they end when this value is dropped.
 pub(super) struct Writers {
     inline: Inline,
     jobs: Vec<Sender<Job>>,
@@ -64,7 +64,7 @@ impl Writers {
         let mut writers =
             Self { inline, jobs: Vec::new(), threads: Vec::new(), results: results.clone() };
         for number in 0..count {
-            // Unbounded, but what is in it is bounded by the receiver's block memory.
+            // The channel is unbounded, but the receiver's block memory bounds its content.
             let (jobs, queue) = channel::unbounded();
             let (writer, results, wake) = (writer.clone(), results.clone(), Arc::clone(wake));
             let quickness = writers.inline.quickness();
@@ -77,14 +77,14 @@ impl Writers {
         Ok(writers)
     }
 
-    /// Goes on with a file of which something is on disk.
+    /// Continues a file of which a part is on disk.
     pub(super) fn open(&self, key: TransferKey, file: IncomingFile) -> FileHandle {
         let slot = Arc::new(FileSlot::default());
         slot.put(file);
         FileHandle { key, slot, writer: self.thread_of(&key) }
     }
 
-    /// Begins a file of one block, of `size` bytes.
+    /// Creates a file of one block, of `size` bytes.
     pub(super) fn create(&mut self, key: TransferKey, size: u64) -> FileHandle {
         let slot = Arc::new(FileSlot::default());
         let writer =
@@ -105,7 +105,7 @@ impl Writers {
         self.submit(file, Job::Publish { key: file.key, slot, file: announced });
     }
 
-    /// Removes what there is of the file. Of what is queued for it, nothing is done any more.
+    /// Removes the file. Jobs that are queued for it do nothing any more.
     pub(super) fn discard(&mut self, file: FileHandle) {
         file.slot.discard();
         self.submit(&file, Job::Discard { slot: Arc::clone(&file.slot) });
@@ -116,14 +116,15 @@ impl Writers {
         self.send(self.thread_of(&from), Job::Raw { from, bytes });
     }
 
-    /// Completes what was done at once since the last call, whose results are there then.
+    /// Completes the jobs that were done inline since the last call; their results are available
+    /// then.
     pub(super) fn sync(&mut self) {
         for result in self.inline.sync() {
             self.tell(result);
         }
     }
 
-    /// Waits until every job is done; further ones are dropped.
+    /// Waits until every job is done; later jobs are dropped.
     pub(super) fn stop(&mut self) {
         self.sync();
         self.jobs.clear();
@@ -155,13 +156,13 @@ impl Writers {
         if let Place::Thread(index) = place
             && let Some(jobs) = self.jobs.get(index)
         {
-            // A writer ends only when this is stopped.
+            // A writer ends only when `Writers` is stopped.
             let _ = jobs.send(job);
         }
     }
 
     fn tell(&self, result: StoreResult) {
-        // Who receives it lives as long as this.
+        // The receiver of the results lives as long as the writers.
         let _ = self.results.send(result);
     }
 }
@@ -241,7 +242,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let (mut writers, finished) = writers(dir.path());
             let keys = [1, 2, 3].map(|number| {
-                // However long the one before took.
+                // The file before may have been slow.
                 writers.inline.set_worth_while(true);
                 store(&mut writers, number)
             });
@@ -332,7 +333,7 @@ mod tests {
         drop(finished);
         assert_eq!(Arc::strong_count(&slot), 1);
         let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
-        // It may have been published before.
+        // The name may have been published before.
         assert!(names.iter().all(|name| name.as_ref().unwrap().file_name() == "empty"));
     }
 }

@@ -1,4 +1,4 @@
-//! One writer: decodes, writes, hashes and publishes the files that it is given.
+//! One writer: it decodes, writes, hashes and publishes the files that it is given.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,12 +12,12 @@ use crate::io::store::{IncomingFile, Naming, PublishedFile, StoreError, sync_dir
 use crate::lock::lock;
 use crate::panics::caught;
 
-/// The file of one session, while a writer works on it. Whoever holds the last reference drops the
-/// file, and with it what was written, unless it was published.
+/// The file of one session, while a writer works on it. When the last reference is dropped, the
+/// file is removed, unless it was published.
 #[derive(Debug, Default)]
 pub(super) struct FileSlot {
     file: Mutex<Option<IncomingFile>>,
-    /// Its session has ended: jobs that are queued already do nothing.
+    /// Whether the session has ended: jobs that are queued already do nothing then.
     is_discarded: AtomicBool,
 }
 
@@ -36,7 +36,7 @@ impl FileSlot {
     }
 }
 
-/// What a writer does.
+/// A job of a writer.
 pub(super) enum Job {
     Create {
         key: TransferKey,
@@ -68,16 +68,16 @@ pub(super) enum Job {
     },
 }
 
-/// What has become of a job.
+/// The result of a job.
 #[derive(Debug)]
 pub(in super::super) enum StoreResult {
     /// The session's file cannot be stored.
     Failed { key: TransferKey, error: StoreError },
-    /// A block was written, or failed to be; its buffer can be used again.
+    /// A block was written, or could not be written; its buffer can be used again.
     Written { key: TransferKey, buffer: Vec<u8>, result: Result<(), StoreError> },
-    /// The session's file is published, or failed to be.
+    /// The session's file was published, or could not be published.
     Published { key: TransferKey, result: Result<PublishedFile, StoreError> },
-    /// The same of a raw file.
+    /// A raw file was published, or could not be published.
     Raw {
         from: SocketAddr,
         bytes: usize,
@@ -86,7 +86,7 @@ pub(in super::super) enum StoreResult {
     },
 }
 
-/// Where files go, and how they are called.
+/// The folder of the files, and how they are named.
 #[derive(Debug, Clone)]
 pub(super) struct Writer {
     pub(super) dir: PathBuf,
@@ -94,8 +94,8 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Does a job. A panic is the failure of its file. That a file is published may be told once
-    /// the folder is [synced](Self::sync).
+    /// Does a job. A panic counts as a failure of the job's file. A published file may be reported
+    /// once the folder is [synced](Self::sync).
     pub(super) fn perform(&self, job: Job) -> Option<StoreResult> {
         let failed = Failed::of(&job);
         caught(|| self.store(job)).unwrap_or_else(|said| {
@@ -116,12 +116,12 @@ impl Writer {
             Job::Write { key, slot, block } => {
                 let buffer_len = block.buffer_len();
                 let (buffer, result) = self.write(&slot, block);
-                // The budget of block memory is given back in full, whatever became of the buffer.
+                // The block memory is given back in full, even if the buffer was lost.
                 let buffer = buffer.unwrap_or_else(|| vec![0; buffer_len]);
                 Some(StoreResult::Written { key, buffer, result })
             }
             Job::Publish { key, slot, file: announced } => {
-                // After a failure, which was told, nothing is there to be published.
+                // After a failure, which was reported, no file is left to publish.
                 let file = slot.take()?;
                 let result = file.publish(announced.blake3, Some(&announced.name), &self.naming);
                 Some(StoreResult::Published { key, result })
@@ -154,29 +154,29 @@ impl Writer {
         };
         let mut file = lock(&slot.file);
         let is_discarded = slot.is_discarded.load(Ordering::Acquire);
-        // Of a discarded file only the buffer is of interest.
+        // If the file is discarded, only the buffer is still needed.
         let result = match file.as_mut().filter(|_| !is_discarded) {
             Some(file) => file.write_block(number, offset, &buffer[..len]),
             None => Ok(()),
         };
         if result.is_err() {
-            // Its end may be queued already: it must not be published.
+            // The job that publishes the file may be queued already, and must find no file.
             *file = None;
         }
         (Some(buffer), result)
     }
 
-    /// Makes the names of the files published so far outlast a loss of power.
+    /// Makes the names of all published files survive a loss of power.
     pub(super) fn sync(&self) -> io::Result<()> {
         sync_dir(&self.dir)
     }
 
-    /// An error that concerns the folder.
+    /// Returns an error of the folder.
     pub(super) fn folder_error(&self, error: io::Error) -> StoreError {
         StoreError::Io { path: self.dir.clone(), error }
     }
 
-    /// The scripts' format has no names: such files are numbered as the scripts number them.
+    /// Publishes a raw file. It has no name, and is numbered as the Python scripts number files.
     fn publish_raw(&self, from: SocketAddr, bytes: &[u8]) -> StoreResult {
         let blake3 = blake3::hash(bytes);
         let publish = || {
@@ -190,7 +190,7 @@ impl Writer {
     }
 }
 
-/// What a job fails as if it panics.
+/// The failure to report if a job panics.
 enum Failed {
     File { key: TransferKey, slot: Arc<FileSlot> },
     Block { key: TransferKey, slot: Arc<FileSlot>, buffer_len: usize },
