@@ -17,7 +17,7 @@ pub mod client;
 pub mod event;
 pub mod face;
 pub mod io;
-mod lock;
+pub mod lock;
 pub mod panics;
 pub mod server;
 

@@ -4,7 +4,7 @@
 //! job, and the worker is replaced for the next job.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender};
 use siar_core::client::activity::{TaskTimeout, TimedOut};
 use siar_core::client::worker::{Job, Killer, WorkerError, WorkerProcess};
 use siar_core::event::Observer;
+use siar_core::lock::lock;
 
 /// The function that starts a worker process.
 type StartWorker = fn() -> Result<WorkerProcess, WorkerError>;
@@ -43,10 +44,6 @@ enum JobPhase {
     Running(Killer),
     Done,
     GivenUp,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The reason why a job has no result.

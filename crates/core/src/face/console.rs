@@ -1,6 +1,7 @@
 //! The observer of all events of a process: it notes which tasks advance, and hands events to the
 //! threads that write and print them.
 
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -33,7 +34,8 @@ pub(crate) enum ConsoleError {
 const LAST_MESSAGE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Prints an error on standard error from a thread of its own: nobody may read standard error.
-pub(super) fn say_last(text: String) {
+pub(super) fn say_last_error(error: &dyn Display) {
+    let text = format!("error: {error}\n");
     let (said, is_said) = channel::bounded(1);
     let say = move || {
         // If standard error cannot be written to, no other place is left for the message.
@@ -103,7 +105,7 @@ impl Console {
         let mut is_success = is_success;
         for error in [written.err(), shown.err()].into_iter().flatten() {
             is_success = false;
-            say_last(format!("error: {error}\n"));
+            say_last_error(&error);
         }
         if is_success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser};
 use jiff::Timestamp;
 
-use super::console::{Console, ConsoleError, say_last};
+use super::console::{Console, ConsoleError, say_last_error};
 use super::options::{ClientOptions, ConsoleOptions, ServerOptions};
 use super::script_lines;
 use crate::client::activity::TaskTimeout;
@@ -201,7 +201,7 @@ fn completions<O: CommandFactory>(options: &ConsoleOptions, name: &str) -> Optio
 }
 
 fn usage_error(error: &dyn Display) -> ExitCode {
-    say_last(format!("error: {error}\n"));
+    say_last_error(error);
     ExitCode::from(2)
 }
 
@@ -211,7 +211,7 @@ fn console_error(error: &ConsoleError) -> ExitCode {
     match error {
         ConsoleError::EventFile(error) => usage_error(error),
         ConsoleError::Thread(_) => {
-            say_last(format!("error: {error}\n"));
+            say_last_error(error);
             ExitCode::FAILURE
         }
     }

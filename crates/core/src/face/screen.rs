@@ -2,9 +2,9 @@
 //! reads the output.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
+use std::thread::{self, Thread};
 use std::time::Duration;
 
 use crossbeam::channel::{self, Receiver, SendTimeoutError, Sender, TrySendError};
@@ -12,7 +12,6 @@ use crossbeam::channel::{self, Receiver, SendTimeoutError, Sender, TrySendError}
 use super::event_file::wait_while_written;
 use super::printer::{Printer, capture_log};
 use crate::event::{Event, Progress};
-use crate::lock::lock;
 
 /// The largest number of messages that wait to be printed.
 const QUEUE_LEN: usize = 1 << 14;
@@ -42,7 +41,7 @@ pub(super) enum Message {
 pub(super) struct Screen {
     queue: Sender<Message>,
     lost: Arc<AtomicU64>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Thread,
     /// The first error of printing, if any; it is available once the thread has ended.
     outcome: Receiver<Option<String>>,
     written: Arc<AtomicU64>,
@@ -63,7 +62,7 @@ impl Screen {
             // The `Screen` that holds the receiver lives as long as the thread.
             let _ = told.send(show(&messages, &counted, printer));
         })?;
-        let thread = Mutex::new(Some(thread));
+        let thread = thread.thread().clone();
         Ok(Self { queue, lost, thread, outcome, written, shows_progress })
     }
 
@@ -91,13 +90,12 @@ impl Screen {
     /// # Errors
     /// A message could not be printed.
     pub(super) fn finish(&self, patience: Option<Duration>) -> Result<(), String> {
-        let Some(thread) = lock(&self.thread).take() else { return Ok(()) };
         let unread = || {
             let lost = self.queue.len() as u64 + self.lost.load(Ordering::Relaxed);
             Err(format!("nobody reads what is printed: {lost} messages were not shown"))
         };
         let end = self.queue.send_timeout(Message::End, patience.unwrap_or(Duration::MAX));
-        thread.thread().unpark();
+        self.thread.unpark();
         if matches!(end, Err(SendTimeoutError::Timeout(_))) {
             return unread();
         }

@@ -11,19 +11,17 @@ const IDLE_TIMEOUT: Duration = Duration::from_millis(20);
 
 static IDLE: LazyLock<Arc<IdlePool<SendSocket>>> = LazyLock::new(|| IdlePool::new(IDLE_TIMEOUT));
 
-/// The sockets that no transfer uses.
-pub(super) struct IdleSocket;
+/// Takes a socket that was opened for these destinations, if there is one.
+pub(super) fn take_idle_socket(
+    destinations: &Destinations,
+    segmentation: bool,
+) -> Option<SendSocket> {
+    IDLE.take(|idle| idle.is_for(destinations, segmentation))
+}
 
-impl IdleSocket {
-    /// Takes a socket that was opened for these destinations, if there is one.
-    pub(super) fn take(destinations: &Destinations, segmentation: bool) -> Option<SendSocket> {
-        IDLE.take(|idle| idle.is_for(destinations, segmentation))
-    }
-
-    /// Keeps a socket for 20 to 40 ms.
-    pub(super) fn put(socket: SendSocket) {
-        IDLE.put(socket);
-    }
+/// Keeps a socket for 20 to 40 ms.
+pub(super) fn keep_idle_socket(socket: SendSocket) {
+    IDLE.put(socket);
 }
 
 /// Closes the idle sockets after sending what they have deferred.

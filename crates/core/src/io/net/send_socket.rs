@@ -12,7 +12,7 @@ use siar_proto::TransmitBatch;
 use socket2::Socket;
 
 use super::coalescing::Coalescing;
-use super::idle_socket::IdleSocket;
+use super::idle_socket::{keep_idle_socket, take_idle_socket};
 use super::interface::ETHERNET_MTU;
 use super::poll::wait;
 use super::train::{Kernel, Train, TrainSender};
@@ -65,7 +65,7 @@ impl SendSocket {
         segmentation: bool,
         key: Option<&Key>,
     ) -> Result<Self, NetError> {
-        if let Some(mut idle) = IdleSocket::take(destinations, segmentation) {
+        if let Some(mut idle) = take_idle_socket(destinations, segmentation) {
             if key.is_some() {
                 // The deferred datagram is not sealed.
                 idle.send_deferred();
@@ -99,7 +99,7 @@ impl SendSocket {
     /// Keeps the socket, for 20 to 40 ms, for another transfer to the same destinations. Late
     /// answers to this transfer are not frames of the next one.
     pub fn put_back(self) {
-        IdleSocket::put(self);
+        keep_idle_socket(self);
     }
 
     /// Whether the socket was opened for these destinations.

@@ -97,34 +97,30 @@ impl Writer {
     /// Does a job. A panic counts as a failure of the job's file. A published file may be reported
     /// once the folder is [synced](Self::sync).
     pub(super) fn perform(&self, job: Job) -> Option<StoreResult> {
-        let failed = Failed::of(&job);
-        caught(|| self.store(job)).unwrap_or_else(|said| {
-            let error = io::Error::other(format!("a writer panicked: {said}"));
-            failed.result(self.folder_error(error))
-        })
+        let failure = Failure::of(&job);
+        let stored = caught(|| self.store(job)).unwrap_or_else(|said| {
+            Err(self.folder_error(io::Error::other(format!("a writer panicked: {said}"))))
+        });
+        stored.unwrap_or_else(|error| failure.result(error))
     }
 
-    fn store(&self, job: Job) -> Option<StoreResult> {
-        match job {
-            Job::Create { key, slot, size } => match IncomingFile::create(&self.dir, size) {
-                Ok(file) => {
-                    slot.put(file);
-                    None
-                }
-                Err(error) => Some(StoreResult::Failed { key, error }),
-            },
+    fn store(&self, job: Job) -> Result<Option<StoreResult>, StoreError> {
+        Ok(match job {
+            Job::Create { slot, size, .. } => {
+                slot.put(IncomingFile::create(&self.dir, size)?);
+                None
+            }
             Job::Write { key, slot, block } => {
-                let buffer_len = block.buffer_len();
-                let (buffer, result) = self.write(&slot, block);
-                // The block memory is given back in full, even if the buffer was lost.
-                let buffer = buffer.unwrap_or_else(|| vec![0; buffer_len]);
-                Some(StoreResult::Written { key, buffer, result })
+                let buffer = self.write(&slot, block)?;
+                Some(StoreResult::Written { key, buffer, result: Ok(()) })
             }
             Job::Publish { key, slot, file: announced } => {
                 // After a failure, which was reported, no file is left to publish.
-                let file = slot.take()?;
-                let result = file.publish(announced.blake3, Some(&announced.name), &self.naming);
-                Some(StoreResult::Published { key, result })
+                slot.take().map(|file| {
+                    let name = Some(announced.name.as_str());
+                    let result = file.publish(announced.blake3, name, &self.naming);
+                    StoreResult::Published { key, result }
+                })
             }
             Job::Discard { slot } => {
                 drop(slot.take());
@@ -136,34 +132,21 @@ impl Writer {
                 let _held = slot.file.lock();
                 panic!("of a test")
             }
-        }
+        })
     }
 
-    fn write(
-        &self,
-        slot: &FileSlot,
-        block: ReceivedBlock,
-    ) -> (Option<Vec<u8>>, Result<(), StoreError>) {
+    /// Decodes a block, writes it and returns its buffer.
+    fn write(&self, slot: &FileSlot, block: ReceivedBlock) -> Result<Vec<u8>, StoreError> {
         let (number, offset) = (block.block, block.offset);
-        let (buffer, len) = match block.decode() {
-            Ok(decoded) => decoded,
-            Err(error) => {
-                drop(slot.take());
-                return (None, Err(self.folder_error(io::Error::other(error))));
-            }
-        };
+        let decoded = block.decode();
+        let (buffer, len) = decoded.map_err(|error| self.folder_error(io::Error::other(error)))?;
         let mut file = lock(&slot.file);
         let is_discarded = slot.is_discarded.load(Ordering::Acquire);
         // If the file is discarded, only the buffer is still needed.
-        let result = match file.as_mut().filter(|_| !is_discarded) {
-            Some(file) => file.write_block(number, offset, &buffer[..len]),
-            None => Ok(()),
-        };
-        if result.is_err() {
-            // The job that publishes the file may be queued already, and must find no file.
-            *file = None;
+        if let Some(file) = file.as_mut().filter(|_| !is_discarded) {
+            file.write_block(number, offset, &buffer[..len])?;
         }
-        (Some(buffer), result)
+        Ok(buffer)
     }
 
     /// Makes the names of all published files survive a loss of power.
@@ -190,15 +173,15 @@ impl Writer {
     }
 }
 
-/// The failure to report if a job panics.
-enum Failed {
+/// The failure to report if a job fails or panics.
+enum Failure {
     File { key: TransferKey, slot: Arc<FileSlot> },
     Block { key: TransferKey, slot: Arc<FileSlot>, buffer_len: usize },
     Raw { from: SocketAddr, bytes: usize, blake3: blake3::Hash },
     Nothing,
 }
 
-impl Failed {
+impl Failure {
     fn of(job: &Job) -> Self {
         match job {
             Job::Create { key, slot, .. } | Job::Publish { key, slot, .. } => {
@@ -219,6 +202,7 @@ impl Failed {
         }
     }
 
+    /// The job that publishes the file may be queued already: it finds no file then.
     fn result(self, error: StoreError) -> Option<StoreResult> {
         match self {
             Self::File { key, slot } => {
@@ -227,6 +211,7 @@ impl Failed {
             }
             Self::Block { key, slot, buffer_len } => {
                 drop(slot.take());
+                // The block memory is given back in full, even if the buffer was lost.
                 let buffer = vec![0; buffer_len];
                 Some(StoreResult::Written { key, buffer, result: Err(error) })
             }
