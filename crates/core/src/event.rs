@@ -170,7 +170,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// Whether the event is only written to the record (`--events`), and no client prints it.
+    /// Whether the event is only written to the record (`--events`), and printed only with `-v`.
     #[must_use]
     pub fn is_only_recorded(&self) -> bool {
         matches!(
@@ -191,7 +191,7 @@ pub struct Progress {
     pub task: String,
     /// The phase of the task.
     pub phase: Phase,
-    /// The amount that is done, in the phase's unit (bytes, milliseconds, datagrams, servers).
+    /// The amount that is done, in the phase's unit (bytes, milliseconds, servers).
     pub done: u64,
     /// The whole amount, in the same unit as `done`; zero if it is unknown.
     pub total: u64,
@@ -205,7 +205,7 @@ pub enum Phase {
     Downloading,
     /// Simulated work, in milliseconds.
     Waiting,
-    /// Broadcast of the file, in datagrams.
+    /// Broadcast of the file, in bytes.
     Broadcasting,
     /// Confirmation, in servers that have confirmed.
     Confirming,
@@ -213,8 +213,8 @@ pub enum Phase {
 
 /// The receiver of all events and progress reports.
 pub trait Observer: Send + Sync {
-    /// Whether a record is kept. If not, tasks do not report events that are [only
-    /// recorded](EventKind::is_only_recorded).
+    /// Whether a record is kept, or all is printed. If not, tasks do not report events that are
+    /// [only recorded](EventKind::is_only_recorded).
     fn is_recording(&self) -> bool;
     /// Reports an event.
     fn event(&self, event: Event);

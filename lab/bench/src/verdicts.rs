@@ -24,113 +24,134 @@ pub struct Verdict {
     pub holds: bool,
 }
 
+/// The verdicts so far.
+#[derive(Debug, Default)]
+struct Verdicts(Vec<Verdict>);
+
+impl Verdicts {
+    fn at_least(&mut self, what: impl Into<String>, least: f64, value: Option<f64>) {
+        self.judge(what.into(), format!("at least {least}"), value, |value| value >= least);
+    }
+
+    fn below(&mut self, what: impl Into<String>, most: f64, value: Option<f64>) {
+        self.judge(what.into(), format!("below {most}"), value, |value| value < most);
+    }
+
+    fn judge(
+        &mut self,
+        what: String,
+        wanted: String,
+        value: Option<f64>,
+        holds: impl FnOnce(f64) -> bool,
+    ) {
+        if let Some(value) = value {
+            self.0.push(Verdict { what, wanted, value, holds: holds(value) });
+        }
+    }
+}
+
 impl Summary<'_> {
     /// The ratios of medians, or of means where the kernel only samples a value.
     #[must_use]
     pub fn verdicts(&self) -> Vec<Verdict> {
-        let mut verdicts = Vec::new();
-        let mut at_least = |what: &str, least: f64, value: Option<f64>| {
-            if let Some(value) = value {
-                let wanted = format!("at least {least}");
-                let holds = value >= least;
-                verdicts.push(Verdict { what: what.to_owned(), wanted, value, holds });
-            }
-        };
-        let median = |spread: Option<Spread>| spread.map(|spread| spread.median);
-        let ratio = |a: Option<Spread>, b: Option<Spread>| Some(median(a)? / median(b)?);
-        let clean = self.goodput("siar-loss-0");
-        let clean_wall = self.wall("siar-loss-0");
-        at_least("clean, against UFTP's best data phase", 3.0, ratio(clean, self.best_uftp(0)));
+        let mut verdicts = Verdicts::default();
+        self.judge_whole_process(&mut verdicts);
+        self.judge_goodput(&mut verdicts);
+        self.judge_small_tasks(&mut verdicts);
+        self.judge_fairness(&mut verdicts);
+        self.judge_cost(&mut verdicts);
+        verdicts.0
+    }
+
+    fn judge_whole_process(&self, verdicts: &mut Verdicts) {
         let at_hand = self.wall("siar-at-hand");
         let curl = median(self.wall("curl"));
+        let clean = self.wall("siar-loss-0");
         for (peer, wall) in
             [("UFTP", self.best_uftp_wall()), ("UDPcast", self.wall("udpcast-loss-0"))]
         {
             let what = format!("clean, whole process, a file at hand, against {peer}");
-            at_least(&what, 4.0, ratio(wall, at_hand));
-            let after_curl = || Some((median(wall)? + curl?) / median(clean_wall)?);
+            verdicts.at_least(what, 4.0, ratio(wall, at_hand));
+            let after_curl = || Some((median(wall)? + curl?) / median(clean)?);
             let what = format!("clean, whole process with its download, against curl and {peer}");
-            at_least(&what, 4.0, after_curl());
+            verdicts.at_least(what, 4.0, after_curl());
         }
-        at_least("clean, against the limit", 0.8, ratio(clean, self.goodput("limit")));
-        at_least("with a key, against without", 0.8, ratio(self.goodput("siar-sealed"), clean));
+    }
+
+    fn judge_goodput(&self, verdicts: &mut Verdicts) {
+        let clean = self.goodput("siar-loss-0");
         let lossy = self.goodput("siar-loss-10");
-        at_least("10 % loss, against own clean", 0.7, ratio(lossy, clean));
-        at_least("10 % loss, against UFTP at 10 %", 5.0, ratio(lossy, self.best_uftp(10)));
-        at_least("1 % loss, against own clean", 0.9, ratio(self.goodput("siar-loss-1"), clean));
         let slow = self.spread("siar-slow-link", |measured, run| {
             Some(measured.cell.total() as f64 * 8.0 / run.transfer? / SLOW_LINK)
         });
-        at_least("100 Mbit/s link: share used by the file's bytes", 0.95, median(slow));
-        at_least(
-            "no segmentation, against one call per datagram",
-            0.8,
-            ratio(self.goodput("siar-one-by-one"), self.goodput("limit-one-by-one")),
-        );
-        at_least(
-            "19 KB, whole process: the Python script over Siar",
-            5.0,
-            ratio(self.wall("python-tasks-mt-1"), self.wall("siar-tasks-mt-1")),
-        );
+        let one_by_one = ratio(self.goodput("siar-one-by-one"), self.goodput("limit-one-by-one"));
+        for (what, least, value) in [
+            ("clean, against UFTP's best data phase", 3.0, ratio(clean, self.best_uftp(0))),
+            ("clean, against the limit", 0.8, ratio(clean, self.goodput("limit"))),
+            ("with a key, against without", 0.8, ratio(self.goodput("siar-sealed"), clean)),
+            ("10 % loss, against own clean", 0.7, ratio(lossy, clean)),
+            ("10 % loss, against UFTP at 10 %", 5.0, ratio(lossy, self.best_uftp(10))),
+            ("1 % loss, against own clean", 0.9, ratio(self.goodput("siar-loss-1"), clean)),
+            ("100 Mbit/s link: share used by the file's bytes", 0.95, median(slow)),
+            ("no segmentation, against one call per datagram", 0.8, one_by_one),
+        ] {
+            verdicts.at_least(what, least, value);
+        }
+    }
+
+    fn judge_small_tasks(&self, verdicts: &mut Verdicts) {
+        let one = ratio(self.wall("python-tasks-mt-1"), self.wall("siar-tasks-mt-1"));
+        verdicts.at_least("19 KB, whole process: the Python script over Siar", 5.0, one);
         for style in STYLES {
             let least = if style.to_string().starts_with("mp") { 5.0 } else { 8.0 };
-            let (python, own) =
-                (format!("python-tasks-{style}-1000"), format!("siar-tasks-{style}-1000"));
-            let python = self.wall(&python);
+            let python = self.wall(&format!("python-tasks-{style}-1000"));
+            let own = self.wall(&format!("siar-tasks-{style}-1000"));
             let mut what = format!("1,000 tasks, {style}: Python's time over Siar's");
             if let Some(reach) = ratio(python, self.wall("limit-tasks-1000")) {
                 // Writing to a string cannot fail.
                 let _ = write!(what, " (over the limit's: {reach:.1})");
             }
-            at_least(&what, least, ratio(python, self.wall(&own)));
+            verdicts.at_least(what, least, ratio(python, own));
         }
+        let small = self.spread("siar-tasks-mt-1", |_, run| Some(run.transfer? * 1e3));
+        verdicts.below("19 KB confirmed by two servers, in ms", 5.0, median(small));
+    }
+
+    fn judge_fairness(&self, verdicts: &mut Verdicts) {
+        let fairness = |cell: &str| median(self.spread(cell, |_, run| jain_index(&run.rates)));
         for tasks in SHARES {
-            let fairness =
-                self.spread(&format!("siar-share-{tasks}"), |_, run| jain_index(&run.rates));
             let what = format!("{tasks} transfers of one client at once: Jain's index");
-            at_least(&what, 0.9, median(fairness));
+            verdicts.at_least(what, 0.9, fairness(&format!("siar-share-{tasks}")));
         }
         for count in SHARES {
-            let fairness =
-                self.spread(&format!("siar-clients-{count}"), |_, run| jain_index(&run.rates));
             let what = format!("{count} clients started separately: Jain's index");
-            at_least(&what, 0.9, median(fairness));
+            verdicts.at_least(what, 0.9, fairness(&format!("siar-clients-{count}")));
         }
-        let fairness = self.spread("siar-four-mp", |_, run| jain_index(&run.rates));
-        at_least("4 processes with a transfer each: Jain's index", 0.9, median(fairness));
-        let mut below = |what: &str, most: f64, value: Option<f64>| {
-            if let Some(value) = value {
-                let wanted = format!("below {most}");
-                let holds = value < most;
-                verdicts.push(Verdict { what: what.to_owned(), wanted, value, holds });
-            }
-        };
-        let datagrams = |cell: &str| median(self.spread(cell, |_, run| run.datagrams));
-        let what = "datagrams per source datagram, 10 % loss, 2 receivers";
-        below(what, 1.15, datagrams("siar-loss-10"));
-        let what = "datagrams per source datagram, 10 % loss, 32 receivers";
-        below(what, 1.2, datagrams("siar-receivers-32-loss-10"));
-        below("100 Mbit/s link: datagrams per source datagram", 1.03, datagrams("siar-slow-link"));
-        let sender_cpu = |cell: &str| self.spread(cell, |_, run| Some(run.sender?.user));
-        let many = || {
-            let [few, many] = FEW_AND_MANY.map(sender_cpu);
-            Some(many?.mean / few?.mean)
-        };
-        below("sender's own CPU time, 32 receivers over 2", 1.1, many());
-        let many = ratio(
-            self.spread("siar-receivers-32", |_, run| run.datagrams),
-            self.spread("siar-receivers-2", |_, run| run.datagrams),
-        );
-        below("sender's datagrams, 32 receivers over 2", 1.1, many);
-        let small = self.spread("siar-tasks-mt-1", |_, run| Some(run.transfer? * 1e3));
-        below("19 KB confirmed by two servers, in ms", 5.0, median(small));
-        let peak = |run: &Run| {
-            let costs = run.receivers.iter().chain(&run.sender);
-            costs.map(|cost| cost.peak).max().map(|peak| peak as f64 / MIB)
-        };
-        let huge = self.spread("siar-huge", |_, run| peak(run));
-        below("8 GiB at 5 % loss: peak memory, in MiB", 48.0, median(huge));
-        verdicts
+        let what = "4 processes with a transfer each: Jain's index";
+        verdicts.at_least(what, 0.9, fairness("siar-four-mp"));
+    }
+
+    fn judge_cost(&self, verdicts: &mut Verdicts) {
+        let datagrams = |cell: &str| self.spread(cell, |_, run| run.datagrams);
+        for (what, most, cell) in [
+            ("datagrams per source datagram, 10 % loss, 2 receivers", 1.15, "siar-loss-10"),
+            (
+                "datagrams per source datagram, 10 % loss, 32 receivers",
+                1.2,
+                "siar-receivers-32-loss-10",
+            ),
+            ("100 Mbit/s link: datagrams per source datagram", 1.03, "siar-slow-link"),
+        ] {
+            verdicts.below(what, most, median(datagrams(cell)));
+        }
+        let [few, many] = FEW_AND_MANY;
+        let cpu = |cell: &str| self.spread(cell, |_, run| Some(run.sender?.user));
+        let cpu_of_many = || Some(cpu(many)?.mean / cpu(few)?.mean);
+        verdicts.below("sender's own CPU time, 32 receivers over 2", 1.1, cpu_of_many());
+        let datagrams_to_many = ratio(datagrams(many), datagrams(few));
+        verdicts.below("sender's datagrams, 32 receivers over 2", 1.1, datagrams_to_many);
+        let peak = self.spread("siar-huge", |_, run| peak_in_mib(run));
+        verdicts.below("8 GiB at 5 % loss: peak memory, in MiB", 48.0, median(peak));
     }
 
     /// The ratios as a Markdown table.
@@ -145,6 +166,20 @@ impl Summary<'_> {
         }
         text
     }
+}
+
+fn median(spread: Option<Spread>) -> Option<f64> {
+    spread.map(|spread| spread.median)
+}
+
+fn ratio(a: Option<Spread>, b: Option<Spread>) -> Option<f64> {
+    Some(median(a)? / median(b)?)
+}
+
+/// The largest peak memory of one process.
+fn peak_in_mib(run: &Run) -> Option<f64> {
+    let costs = run.receivers.iter().chain(&run.sender);
+    costs.map(|cost| cost.peak).max().map(|peak| peak as f64 / MIB)
 }
 
 /// Jain's fairness index, (Σx)² / (n Σx²): 1 for equal shares, 1/n if one has everything.

@@ -2,7 +2,6 @@
 //!
 //! | module | job |
 //! |---|---|
-//! | [`manifest`] | a reader of `run.json` |
 //! | [`observed`] | readers of recorded packets, processes and threads |
 //! | [`timeline`], [`gantt`] | a run as spans of its tasks, and as a Gantt chart |
 //! | [`chart`] | bar charts |
@@ -12,7 +11,6 @@
 pub mod chart;
 pub mod gantt;
 pub mod judge;
-pub mod manifest;
 pub mod observed;
 pub mod pictures;
 pub mod timeline;

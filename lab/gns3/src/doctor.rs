@@ -4,11 +4,14 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::thread;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::geteuid;
+
+use stage::system;
+use stage::target::{NodeTarget, read_static};
 
 use crate::api::Server;
 use crate::error::ServerError;
@@ -24,9 +27,37 @@ pub enum Health {
     Ill,
 }
 
+/// What a check is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The lab on this machine.
+    Lab,
+    /// Programs that are copied to other machines.
+    Dist,
+    /// The lab in GNS3.
+    Gns3,
+}
+
+impl Purpose {
+    /// All purposes, in the order of the output.
+    pub const ALL: [Self; 3] = [Self::Lab, Self::Dist, Self::Gns3];
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lab => "the lab on this machine (cargo lab)",
+            Self::Dist => "programs for other machines (cargo lab dist)",
+            Self::Gns3 => "the lab in GNS3 (cargo lab gns3)",
+        })
+    }
+}
+
 /// One check with its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
+    /// What the check is for.
+    pub purpose: Purpose,
     /// The name of the check.
     pub what: &'static str,
     /// The result.
@@ -51,13 +82,39 @@ impl fmt::Display for Finding {
 
 fn finding(what: &'static str, health: Health, seen: impl Into<String>, remedy: &str) -> Finding {
     let remedy = if health == Health::Well { String::new() } else { remedy.to_owned() };
-    Finding { what, health, seen: seen.into(), remedy }
+    Finding { purpose: Purpose::Lab, what, health, seen: seen.into(), remedy }
+}
+
+/// The findings as text: those of each purpose under a heading, and a verdict for each purpose.
+#[must_use]
+pub fn text(findings: &[Finding]) -> String {
+    let mut text = String::new();
+    let of = |purpose| findings.iter().filter(move |found| found.purpose == purpose);
+    for purpose in Purpose::ALL {
+        text.push_str(&format!("{purpose}\n"));
+        of(purpose).for_each(|found| text.push_str(&format!("{found}\n")));
+        text.push('\n');
+    }
+    for purpose in Purpose::ALL {
+        let lacking = |health| {
+            let lacking = of(purpose).filter(|found| found.health == health);
+            lacking.map(|found| found.what).collect::<Vec<_>>().join(", ")
+        };
+        let verdict = match (lacking(Health::Ill), lacking(Health::Lacking)) {
+            (ill, _) if !ill.is_empty() => format!("does not work without: {ill}"),
+            (_, lacking) if !lacking.is_empty() => format!("works in part; see: {lacking}"),
+            _ => "ready".to_owned(),
+        };
+        text.push_str(&format!("{purpose}: {verdict}\n"));
+    }
+    text
 }
 
 /// Checks this machine, and the GNS3 server at the URL `address`.
 #[must_use]
 pub fn examine(address: &str, user: &str, password: &str) -> Vec<Finding> {
-    let mut findings = vec![
+    let mut lab = vec![
+        compiler(),
         namespaces(),
         program("iproute2", &["ip", "-V"], Health::Ill, "apt install iproute2"),
         program(
@@ -68,11 +125,12 @@ pub fn examine(address: &str, user: &str, password: &str) -> Vec<Finding> {
         ),
         receive_buffer(),
         overlay(),
-        bridge_filter(),
     ];
-    findings.extend(offloads());
-    findings.extend([
+    lab.extend(offloads());
+    let gns3 = vec![
+        bridge_filter(),
         docker(),
+        busybox(),
         program(
             "QEMU",
             &["qemu-system-x86_64", "--version"],
@@ -93,8 +151,48 @@ pub fn examine(address: &str, user: &str, password: &str) -> Vec<Finding> {
         ),
         nat(),
         gns3(address, user, password),
-    ]);
-    findings
+    ];
+    let with = |purpose| move |found| Finding { purpose, ..found };
+    let lab = lab.into_iter().map(with(Purpose::Lab));
+    let dist = targets().into_iter().map(with(Purpose::Dist));
+    lab.chain(dist).chain(gns3.into_iter().map(with(Purpose::Gns3))).collect()
+}
+
+/// Looks for the C compiler, with which cargo links every program.
+fn compiler() -> Finding {
+    program("C compiler", &["cc", "--version"], Health::Ill, "apt install gcc libc6-dev")
+}
+
+/// Checks for which processors programs can be built that need nothing of the machine they run on.
+fn targets() -> Vec<Finding> {
+    let targets = match NodeTarget::all() {
+        Ok(targets) => targets,
+        Err(error) => {
+            let remedy = "install Rust: https://rustup.rs";
+            return vec![finding("Rust compiler", Health::Ill, error.to_string(), remedy)];
+        }
+    };
+    let of = |arch| targets.iter().find(|target| target.arch() == arch);
+    let check = |what, arch, without, remedy: &str| match of(arch) {
+        Some(target) => finding(what, Health::Well, target.to_string(), ""),
+        None => finding(what, without, "no target with its C compiler", remedy),
+    };
+    let is_arm = cfg!(target_arch = "aarch64");
+    let without = |is_native| if is_native { Health::Ill } else { Health::Lacking };
+    vec![
+        check(
+            "x86_64",
+            "x86_64",
+            without(!is_arm),
+            "rustup target add x86_64-unknown-linux-musl, apt install musl-tools",
+        ),
+        check(
+            "aarch64",
+            "aarch64",
+            without(is_arm),
+            "rustup target add aarch64-unknown-linux-gnu, apt install gcc-aarch64-linux-gnu",
+        ),
+    ]
 }
 
 /// Tries a network namespace, on a separate thread, so that this process stays in its own.
@@ -104,7 +202,7 @@ fn namespaces() -> Finding {
             return Ok(());
         }
         // A process with several threads may not make a user namespace, but a child may.
-        let status = Command::new("unshare")
+        let status = system::command("unshare")
             .args(["--user", "--map-root-user", "--net", "true"])
             .stderr(Stdio::null())
             .status()?;
@@ -132,7 +230,7 @@ fn program(what: &'static str, words: &[&str], without: Health, remedy: &str) ->
 /// The first line of a program's output. Some programs print it on standard error, and with an
 /// exit code other than 0.
 fn first_line(words: &[&str]) -> Option<String> {
-    let output = Command::new(words[0]).args(&words[1..]).stdin(Stdio::null()).output().ok()?;
+    let output = system::command(words[0]).args(&words[1..]).stdin(Stdio::null()).output().ok()?;
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text).into_owned();
     text.lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
@@ -184,7 +282,7 @@ fn offloads() -> Option<Finding> {
     let mut words = route.split_ascii_whitespace();
     words.find(|word| *word == "dev")?;
     let interface = words.next()?.to_owned();
-    let Some(output) = Command::new("ethtool").args(["-k", &interface]).output().ok() else {
+    let Some(output) = system::command("ethtool").args(["-k", &interface]).output().ok() else {
         let remedy = "apt install ethtool, to look";
         return Some(finding(what, Health::Lacking, format!("{interface}: no ethtool"), remedy));
     };
@@ -198,16 +296,43 @@ fn offloads() -> Option<Finding> {
 }
 
 fn docker() -> Finding {
-    let remedy = "install docker.io and start it, for GNS3's Docker nodes; or --nodes qemu";
+    let what = "Docker";
     let output =
-        Command::new("docker").args(["version", "--format", "{{.Server.Version}}"]).output();
-    match output {
-        Ok(output) if output.status.success() => {
-            let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-            finding("Docker", Health::Well, version, "")
-        }
-        Ok(_) => finding("Docker", Health::Lacking, "its engine does not answer", remedy),
-        Err(_) => finding("Docker", Health::Lacking, "not installed", remedy),
+        system::command("docker").args(["version", "--format", "{{.Server.Version}}"]).output();
+    let Ok(output) = output else {
+        let remedy = "apt install docker.io, for GNS3's Docker nodes; or use --nodes qemu";
+        return finding(what, Health::Lacking, "not installed", remedy);
+    };
+    if output.status.success() {
+        let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        return finding(what, Health::Well, version, "");
+    }
+    docker_fault(&String::from_utf8_lossy(&output.stderr))
+}
+
+/// The finding for what `docker version` says when it fails.
+fn docker_fault(said: &str) -> Finding {
+    let (seen, remedy) = if said.contains("permission denied") {
+        (
+            "installed, but you may not use its socket",
+            "sudo usermod -aG docker $USER, then log out and in again",
+        )
+    } else {
+        ("installed, but its engine does not answer", "sudo systemctl start docker")
+    };
+    finding("Docker", Health::Lacking, seen, remedy)
+}
+
+/// Looks for the static busybox that GNS3 copies into its Docker nodes.
+fn busybox() -> Finding {
+    let what = "busybox, static";
+    let remedy = "apt install busybox-static: GNS3's Docker nodes do not start without it";
+    let Some(path) = system::find("busybox") else {
+        return finding(what, Health::Lacking, "no busybox", remedy);
+    };
+    match read_static(&path) {
+        Ok(_) => finding(what, Health::Well, path.display().to_string(), ""),
+        Err(error) => finding(what, Health::Lacking, error.to_string(), remedy),
     }
 }
 
@@ -235,6 +360,21 @@ fn gns3(address: &str, user: &str, password: &str) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_socket_without_permission_is_not_a_missing_docker() {
+        let said = "permission denied while trying to connect to the Docker daemon socket";
+        assert!(docker_fault(said).remedy.contains("usermod"));
+        assert!(docker_fault("Cannot connect to the Docker daemon").remedy.contains("start"));
+    }
+
+    #[test]
+    fn each_purpose_has_a_verdict() {
+        let text = text(&examine("http://127.0.0.1:9", "admin", "admin"));
+        for purpose in Purpose::ALL {
+            assert_eq!(text.matches(&purpose.to_string()).count(), 2, "{text}");
+        }
+    }
 
     #[test]
     fn only_failed_checks_have_a_remedy() {

@@ -17,6 +17,7 @@ use gns3::run::{ConsoleRun, Consoles};
 use gns3::topology::{DOCKER_IMAGE, HOME, Kind, PROJECT, QEMU_IMAGE, SETUP, Topology, alpines};
 use siar_core::client::urls;
 use siar_core::event::Style;
+use siar_core::face::values::duration;
 use stage::node::CLIENT;
 use stage::outcome::{StyleResult, table};
 use stage::programs::{Programs, STYLES};
@@ -26,9 +27,14 @@ use stage::{StageError, tool};
 /// Sets up and runs the lab in GNS3.
 #[derive(Debug, Parser)]
 #[command(name = "cargo lab gns3", bin_name = "cargo lab gns3", version)]
+// `cargo lab` passes an option for the folder, which the user's option must override.
+#[command(args_override_self = true)]
 struct Options {
     #[command(subcommand)]
     task: Task,
+    /// With run: folder for logs, events and received files
+    #[arg(long, value_name = "DIR", default_value = "lab-out", global = true)]
+    out: PathBuf,
 }
 
 /// The commands of `cargo lab gns3`.
@@ -74,12 +80,9 @@ enum Task {
         /// TOML table of the URLs; default: the built-in list
         #[arg(long, value_name = "FILE")]
         urls: Option<PathBuf>,
-        /// Simulated work between download and broadcast, in milliseconds
-        #[arg(long, value_name = "MS", default_value_t = 2000)]
-        delay: u64,
-        /// Folder for logs, events and received files
-        #[arg(long, default_value = "lab-out")]
-        out: PathBuf,
+        /// Simulated work between download and broadcast
+        #[arg(long, value_name = "DUR", default_value = "2s", value_parser = duration)]
+        delay: Duration,
         /// Further options of the clients
         #[arg(last = true, value_name = "CLIENT OPTIONS")]
         arguments: Vec<String>,
@@ -122,10 +125,10 @@ impl LabOptions {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    tool::run(|| play(options.task))
+    tool::run(|| play(options.task, options.out))
 }
 
-fn play(task: Task) -> Result<ExitCode, Gns3Error> {
+fn play(task: Task, out: PathBuf) -> Result<ExitCode, Gns3Error> {
     match task {
         Task::Export { lab, to } => {
             let bytes = export(PROJECT, &lab.topology()?)?;
@@ -162,7 +165,7 @@ fn play(task: Task) -> Result<ExitCode, Gns3Error> {
                 }
             }
         }
-        Task::Run { server, styles, urls, delay, out, arguments } => {
+        Task::Run { server, styles, urls, delay, arguments } => {
             let tasks = match urls {
                 None => urls::built_in(),
                 Some(path) => urls::read(&path)?,
@@ -171,7 +174,7 @@ fn play(task: Task) -> Result<ExitCode, Gns3Error> {
             let machine = format!("GNS3 {release}, nodes of {kind}");
             let mut run = ConsoleRun::new(consoles, machine, tasks);
             run.has_medium = kind == "qemu";
-            run.delay = Duration::from_millis(delay);
+            run.delay = delay;
             run.arguments = arguments;
             run.out = out;
             let styles = if styles.is_empty() { STYLES.to_vec() } else { styles };

@@ -8,17 +8,17 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use evidence::manifest::read_manifest;
 use flate2::read::GzDecoder;
 use jiff::Timestamp;
 use siar_core::client::urls::Task;
 use siar_core::event::{Event, EventKind, Style};
 use stage::StageError;
 use stage::events::read_events;
-use stage::manifest::{self, FileEntry, Manifest, NodeDir, NodeEntry, PORT, Role};
+use stage::manifest::{FileEntry, Manifest, NodeDir, NodeEntry, PORT, Role};
 use stage::node::{CLIENT, GATEWAY, Node, SERVERS};
 use stage::outcome::{StyleResult, compare_files, summarize};
 use stage::programs::STYLES;
+use stage::run_folder;
 
 use super::console::Console;
 use super::topology::{HOME, SETUP_IF_NEEDED, alpines};
@@ -81,8 +81,7 @@ impl ConsoleRun {
     /// # Errors
     /// A console does not answer, or a file cannot be written; a client that fails is a result.
     pub fn run(&self, styles: &[Style]) -> Result<(Manifest, Vec<StyleResult>), Gns3Error> {
-        fs::create_dir_all(&self.out).map_err(Gns3Error::file(&self.out))?;
-        let mut manifest = self.manifest();
+        let mut manifest = self.manifest()?;
         let open = |index: usize| {
             let (node, (host, port)) = (alpines()[index], &self.consoles[index]);
             let mut console = Console::open(node.name, host, *port)?;
@@ -95,13 +94,17 @@ impl ConsoleRun {
         let mut results = Vec::new();
         for &style in styles {
             println!("\n{}:~# {style}", CLIENT.name);
+            manifest.styles.retain(|runs| runs.style != style);
+            // Until the style has ended, the folder says that the run was broken off.
+            manifest.is_finished = false;
+            manifest.write(&self.out)?;
             let result = self.run_style(style, &mut consoles, &mut manifest);
             let result = result.inspect_err(|_| self.clean_up(&mut consoles))?;
             for fault in &result.faults {
                 eprintln!("error: {fault}");
             }
-            manifest.styles.retain(|runs| runs.style != style);
             manifest.add(&result);
+            manifest.is_finished = true;
             let position = |style| STYLES.iter().position(|other| *other == style);
             manifest.styles.sort_by_key(|runs| position(runs.style));
             // The manifest is written after each style, so that a later failure keeps the results.
@@ -245,7 +248,7 @@ impl ConsoleRun {
     }
 
     /// A new manifest, with the results of the folder's manifest if it has the same settings.
-    fn manifest(&self) -> Manifest {
+    fn manifest(&self) -> Result<Manifest, Gns3Error> {
         let entry = |node: Node, role| NodeEntry {
             name: node.name.to_owned(),
             address: node.address.into(),
@@ -264,9 +267,11 @@ impl ConsoleRun {
             port: PORT,
             delay_ms: u64::try_from(self.delay.as_millis()).unwrap_or(u64::MAX),
             loss: 0,
+            measured_loss: None,
             arguments: self.arguments.clone(),
             files: files(&self.tasks, &[]),
             styles: Vec::new(),
+            is_finished: false,
         };
         let is_same = |old: &Manifest| {
             let urls = |manifest: &Manifest| -> Vec<String> {
@@ -277,17 +282,11 @@ impl ConsoleRun {
                 && old.arguments == new.arguments
                 && urls(old) == urls(&new)
         };
-        match read_manifest(&self.out).ok().filter(is_same) {
-            Some(old) => Manifest { styles: old.styles, ..new },
+        match Manifest::read(&self.out).ok().filter(is_same) {
+            Some(old) => Ok(Manifest { styles: old.styles, ..new }),
             None => {
-                // Files of a run with other settings are removed; most often there are none.
-                for name in [manifest::FILE_NAME, "report.pdf", "report.html"] {
-                    let _ = fs::remove_file(self.out.join(name));
-                }
-                for style in STYLES {
-                    let _ = fs::remove_dir_all(self.out.join(style.name()));
-                }
-                new
+                run_folder::prepare(&self.out)?;
+                Ok(new)
             }
         }
     }

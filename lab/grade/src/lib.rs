@@ -50,11 +50,20 @@ pub fn grade(dir: &Path) -> Grade {
     Grade { dir: dir.to_owned(), verdicts }
 }
 
-/// One grade as text, one line per item.
+/// One grade as text, one line per item. A reason why all items fail, such as a run that was
+/// broken off, has one line.
 #[must_use]
 pub fn lines(grade: &Grade) -> String {
     let mut text = String::new();
-    for verdict in &grade.verdicts {
+    let [of_run @ .., _] = &grade.verdicts[..] else { return text };
+    let common = of_run.first().filter(|first| {
+        of_run.iter().all(|verdict| !verdict.passed && verdict.reason == first.reason)
+    });
+    if let Some(common) = common {
+        text.push_str(&format!("FAIL  {:<9} {}\n", "run", common.reason));
+    }
+    let shown = if common.is_some() { &grade.verdicts[of_run.len()..] } else { &grade.verdicts };
+    for verdict in shown {
         let word = if verdict.passed { "pass" } else { "FAIL" };
         text.push_str(&format!("{word}  {:<9} {}\n", verdict.item.to_string(), verdict.reason));
     }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::slice;
 
 use clap::Parser;
 use grade::{Grade, grade};
@@ -11,9 +12,13 @@ use stage::{StageError, tool};
 /// Judges runs from their evidence, item by item; exits with 1 unless every item passes.
 #[derive(Debug, Parser)]
 #[command(name = "cargo lab grade", bin_name = "cargo lab grade", version)]
+// `cargo lab` passes an option for the folder, which the user's option must override.
+#[command(args_override_self = true)]
 struct Options {
-    /// Folders of runs, as `cargo lab` makes them
-    #[arg(default_value = "lab-out")]
+    /// The run's folder, as `cargo lab` makes it
+    #[arg(long, value_name = "DIR", default_value = "lab-out")]
+    out: PathBuf,
+    /// Folders of several runs, in place of --out
     dirs: Vec<PathBuf>,
     /// Print the verdicts as JSON
     #[arg(long)]
@@ -29,7 +34,8 @@ fn main() -> ExitCode {
 }
 
 fn grade_all(options: &Options) -> Result<ExitCode, StageError> {
-    let grades: Vec<Grade> = options.dirs.iter().map(|dir| grade(dir)).collect();
+    let dirs = if options.dirs.is_empty() { slice::from_ref(&options.out) } else { &options.dirs };
+    let grades: Vec<Grade> = dirs.iter().map(|dir| grade(dir)).collect();
     if options.json {
         let text = serde_json::to_string_pretty(&grades).map_err(io::Error::from);
         println!("{}", text.map_err(StageError::file(Path::new("standard output")))?);

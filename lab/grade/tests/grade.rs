@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use evidence::judge::Item;
-use evidence::manifest::read_manifest;
-use grade::{Grade, grade, table, write_csv};
+use grade::{Grade, grade, lines, table, write_csv};
 use libtest_mimic::{Arguments, Failed, Trial};
 use siar_core::event::Style;
-use stage::manifest::NodeDir;
+use stage::manifest::{Manifest, NodeDir};
 use stage::node::{CLIENT, SERVERS};
 use stage::trial::{RUN, make_run};
 use tempfile::TempDir;
@@ -26,6 +25,7 @@ fn main() {
     let trials = vec![
         trial("an_honest_run_passes", honest_run),
         trial("several_folders_make_a_table", several_folders),
+        trial("a_run_that_was_broken_off_is_said_once", broken_off),
         tampered("a_missing_file", Item::Delivery, "alpine-2: file_example", |dir| {
             fs::remove_file(server_file(dir, Style::Mt, 0)).unwrap();
         }),
@@ -45,7 +45,7 @@ fn main() {
             Item::Delivery,
             "at the client is not the file of the list",
             |dir| {
-                let name = read_manifest(dir).unwrap().files[0].name.clone();
+                let name = Manifest::read(dir).unwrap().files[0].name.clone();
                 fs::write(client(dir, Style::Mp).files().join(name), "something else").unwrap();
             },
         ),
@@ -150,7 +150,7 @@ fn main() {
             fs::write(path, &bytes[..bytes.len() / 3]).unwrap();
         }),
         tampered("another_files_list", Item::Udp, "was not broadcast", |dir| {
-            let mut manifest = read_manifest(dir).unwrap();
+            let mut manifest = Manifest::read(dir).unwrap();
             manifest.files[0].blake3 = "0".repeat(64);
             manifest.write(dir).unwrap();
         }),
@@ -166,6 +166,15 @@ fn trial(name: &str, test: fn()) -> Trial {
         test();
         Ok(())
     })
+}
+
+fn broken_off() {
+    let copy = copy_of_the_run();
+    let mut manifest = Manifest::read(copy.path()).unwrap();
+    manifest.is_finished = false;
+    manifest.write(copy.path()).unwrap();
+    let text = lines(&grade(copy.path()));
+    assert_eq!(text.matches("this run was broken off").count(), 1, "{text}");
 }
 
 /// A test that a copy of the run fails `item` after `tamper`, and that the verdict's reason
@@ -231,7 +240,7 @@ fn server(dir: &Path, style: Style, index: usize) -> NodeDir {
 }
 
 fn server_file(dir: &Path, style: Style, index: usize) -> PathBuf {
-    server(dir, style, index).files().join(&read_manifest(dir).unwrap().files[2].name)
+    server(dir, style, index).files().join(&Manifest::read(dir).unwrap().files[2].name)
 }
 
 fn edit_lines(path: &Path, edit: impl Fn(&str) -> Option<String>) {
@@ -252,7 +261,7 @@ fn edit_events(path: &Path, edit: impl Fn(&mut serde_json::Value)) {
 /// Moves each task one second behind the task before it.
 fn shift_tasks(dir: &Path, style: Style) {
     let keys: Vec<String> =
-        read_manifest(dir).unwrap().files.into_iter().map(|file| file.key).collect();
+        Manifest::read(dir).unwrap().files.into_iter().map(|file| file.key).collect();
     edit_events(&client(dir, style).client_events(), |event| {
         let task = event.get("task").and_then(|task| task.as_str()).unwrap_or_default();
         let Some(index) = keys.iter().position(|key| key == task) else { return };

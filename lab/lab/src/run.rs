@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use clap::Args;
 use evidence::pictures;
+use siar_core::face::values::duration;
 use stage::StageError;
 use stage::namespace::{become_lab_root, own_mounts};
 use stage::network::Network;
 use stage::outcome::table;
 use stage::programs::Programs;
 use stage::run::{RunConfig, run_all};
+use stage::run_folder;
 use stage::target::NodeTarget;
 use stage::tool;
 
@@ -21,9 +23,9 @@ pub(crate) struct RunOptions {
     /// Folder for logs, events and received files
     #[arg(long, default_value = "lab-out")]
     pub(crate) out: PathBuf,
-    /// Simulated work between download and broadcast, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 2000)]
-    pub(crate) delay: u64,
+    /// Simulated work between download and broadcast
+    #[arg(long, value_name = "DUR", default_value = "2s", value_parser = duration)]
+    pub(crate) delay: Duration,
     /// Use the loopback interface instead of namespaces
     #[arg(long)]
     pub(crate) loopback: bool,
@@ -46,13 +48,20 @@ pub(crate) struct RunOptions {
 
 /// Runs each style. The exit code is 1 unless every file arrived whole at every server.
 pub(crate) fn run(options: &RunOptions) -> Result<ExitCode, StageError> {
+    // The programs take minutes to build: a folder that cannot be used is refused before.
+    run_folder::check(&options.out)?;
     let programs = match options.rootfs {
         None => Programs::build()?,
         Some(_) => Programs::build_for_nodes(&NodeTarget::native()?)?,
     };
     let mut network = match options {
         RunOptions { loopback: true, .. } => Network::Loopback,
-        RunOptions { rootfs: None, .. } => Network::namespaces_or_loopback()?,
+        RunOptions { rootfs: None, loss: 0, .. } => Network::namespaces_or_loopback()?,
+        // Datagrams cannot be dropped on loopback.
+        RunOptions { rootfs: None, .. } => {
+            become_lab_root().map_err(StageError::Namespace)?;
+            Network::namespaces()?
+        }
         RunOptions { rootfs: Some(_), .. } => {
             become_lab_root().map_err(StageError::Namespace)?;
             own_mounts()?;
@@ -62,7 +71,7 @@ pub(crate) fn run(options: &RunOptions) -> Result<ExitCode, StageError> {
     fs::create_dir_all(&options.out).map_err(StageError::file(&options.out))?;
     let config = RunConfig {
         out: options.out.canonicalize().map_err(StageError::file(&options.out))?,
-        delay: Duration::from_millis(options.delay),
+        delay: options.delay,
         loss: options.loss,
         runs: options.runs,
         arguments: options.arguments.clone(),
@@ -70,6 +79,9 @@ pub(crate) fn run(options: &RunOptions) -> Result<ExitCode, StageError> {
     };
     let (manifest, results) = run_all(&mut network, &programs, &config)?;
     println!("\n{}", table(&results));
+    if let Some(measured) = manifest.measured_loss {
+        println!("packets dropped at the servers: {measured:.1} % (asked for: {} %)", options.loss);
+    }
     pictures::write(&config.out, &manifest)?;
     println!("logs, events, timelines and received files: {}", options.out.display());
     let complete = manifest.styles.iter().flat_map(|runs| &runs.runs).all(|run| run.complete);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use stage::gateway::Gateway;
 use stage::namespace::{Namespace, become_lab_root};
 use stage::network::Network;
-use stage::node::{self, NODES};
+use stage::node::{self, NODES, Node};
 use stage::programs::Programs;
 use stage::samples::samples;
 use stage::{StageError, tool};
@@ -17,7 +17,7 @@ use stage::{StageError, tool};
 /// `NODE=PATH`, separated by colons.
 const NODES_VARIABLE: &str = "SIAR_LAB_NODES";
 
-/// Opens a shell on a node of a fresh lab; the lab ends with the shell.
+/// Opens a shell on a node of a fresh lab. The lab and its processes end with the shell.
 pub(crate) fn shell(node: &str, out: &Path) -> Result<ExitCode, StageError> {
     let node = node::find(node)?;
     let programs = Programs::build()?;
@@ -40,23 +40,54 @@ pub(crate) fn shell(node: &str, out: &Path) -> Result<ExitCode, StageError> {
     println!(
         "A shell on {} ({}). mp, mt, mp-async, mt-async, server and lab are in its PATH; \
          urls.toml lists the gateway's files. For example:\n\
-         \x20 lab on alpine-2 sh -c 'mkdir -p two && server --dir two' &\n\
-         \x20 lab on alpine-3 sh -c 'mkdir -p three && server --dir three' &\n\
+         \x20 lab on alpine-2 server --dir two &\n\
+         \x20 lab on alpine-3 server --dir three &\n\
          \x20 lab on alpine-1 mt-async --urls urls.toml --servers 2\n\
-         The lab ends with this shell.",
+         The lab, and what runs in it, ends with this shell.",
         node.name, node.address
     );
-    let mut command = Command::new(&shell);
+    let mut command = with_prompt(&shell, node, &dir)?;
     command
         .current_dir(&dir)
         .env("PATH", format!("{}:{search}", programs.dir().display()))
-        .env("PS1", format!("{}:\\w# ", node.name))
         .env(NODES_VARIABLE, paths);
     let status = network
         .spawn(node, &mut command)
         .and_then(|mut child| child.wait())
         .map_err(StageError::file(Path::new(&shell)))?;
+    network.end_processes().map_err(StageError::file(Path::new("/proc")))?;
     Ok(tool::exit_code(status))
+}
+
+/// A shell whose prompt names the node. The user's start-up file may set another prompt, so that
+/// ours is set after it.
+fn with_prompt(shell: &str, node: Node, dir: &Path) -> Result<Command, StageError> {
+    let mut command = Command::new(shell);
+    let start_up = |name: &str, text: String| {
+        let path = dir.join(name);
+        fs::write(&path, text).map_err(StageError::file(&path))?;
+        path.canonicalize().map_err(StageError::file(&path))
+    };
+    let name = node.name;
+    match Path::new(shell).file_name().and_then(|shell| shell.to_str()) {
+        Some("bash") => {
+            let text = format!("[ -f ~/.bashrc ] && . ~/.bashrc\nPS1='{name}:\\w# '\n");
+            command.arg("--rcfile").arg(start_up(".shell-rc", text)?);
+        }
+        Some("zsh") => {
+            let text = format!("[ -f ~/.zshrc ] && . ~/.zshrc\nPROMPT='{name}:%~# '\n");
+            let path = start_up(".zshrc", text)?;
+            command.env("ZDOTDIR", path.parent().unwrap_or(dir));
+        }
+        Some("fish") => {
+            let prompt = format!("function fish_prompt; echo -n '{name}:'(prompt_pwd)'# '; end");
+            command.args(["-C", &prompt]);
+        }
+        _ => {
+            command.env("PS1", format!("{name}:$PWD# "));
+        }
+    }
+    Ok(command)
 }
 
 /// Runs a command on another node of the shell's lab.

@@ -50,12 +50,12 @@ pub(crate) struct Arguments {
 pub(crate) fn play(verb: Verb, options: &RunOptions) -> Result<ExitCode, StageError> {
     // Package, program, the program's option for the run's folder, the program's arguments.
     let (package, program, folder, arguments) = match verb {
-        Verb::Report(it) => ("report", "report", Some("--run"), it.arguments),
+        Verb::Report(it) => ("report", "report", Some("--out"), it.arguments),
         Verb::Faults(it) => ("faults", "faults", Some("--out"), it.arguments),
         Verb::Dist(it) => ("dist", "dist", None, it.arguments),
         Verb::Doctor(it) => ("gns3", "doctor", None, it.arguments),
-        Verb::Gns3(it) => ("gns3", "gns3", None, it.arguments),
-        Verb::Grade(it) => ("grade", "grade", None, it.arguments),
+        Verb::Gns3(it) => ("gns3", "gns3", Some("--out"), it.arguments),
+        Verb::Grade(it) => ("grade", "grade", Some("--out"), it.arguments),
         Verb::Overhead(it) => ("bench", "overhead", Some("--out"), it.arguments),
         Verb::Bench(it) => ("bench", "bench", Some("--out"), it.arguments),
     };

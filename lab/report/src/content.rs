@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use evidence::manifest::read_manifest;
 use evidence::{gantt, judge, pictures};
 use serde::Serialize;
 use siar_core::event::Style;
@@ -134,8 +133,10 @@ pub struct Content {
     pub target: String,
     /// The simulated work, as text with a unit.
     pub delay: String,
-    /// The part of the datagrams that each server lost, in per cent.
+    /// The part of the UDP packets that each server was told to drop, in per cent.
     pub loss: u8,
+    /// The part that the servers did drop, in per cent, as text; `None` unless they were told to.
+    pub measured_loss: Option<String>,
     /// Further options of the clients.
     pub arguments: String,
     /// The network's nodes.
@@ -183,7 +184,7 @@ impl Content {
         screenshots: &[PathBuf],
     ) -> Result<Self, ReportError> {
         let words = Words::parse(language.text())?;
-        let manifest = read_manifest(dir).map_err(ReportError::Run)?;
+        let manifest = Manifest::read_finished(dir).map_err(ReportError::Run)?;
         let mut pictures = BTreeMap::new();
         let network = topology::to_svg(&manifest, &words.network);
         pictures.insert(NETWORK_PICTURE.to_owned(), network.into_bytes());
@@ -214,6 +215,7 @@ impl Content {
             target: format!("{}, UDP {}", manifest.target, manifest.port),
             delay: gantt::duration(manifest.delay_ms as f64 / 1e3),
             loss: manifest.loss,
+            measured_loss: manifest.measured_loss.map(|loss| format!("{loss:.1}")),
             arguments: manifest.arguments.join(" "),
             nodes: manifest.nodes.clone(),
             files: manifest.files.iter().map(|file| (file.clone(), size(file.bytes))).collect(),

@@ -20,7 +20,7 @@ use stage::tool;
 struct Options {
     /// The run's folder, as `cargo lab` makes it
     #[arg(long, value_name = "DIR", default_value = "lab-out")]
-    run: PathBuf,
+    out: PathBuf,
     /// The report's language
     #[arg(long, value_enum, default_value_t = Language::Id)]
     lang: Language,
@@ -69,11 +69,11 @@ fn make(options: Options) -> Result<[PathBuf; 2], ReportError> {
     };
     let Options { author, student_id, course, .. } = options;
     let student = Student { author, student_id, course };
-    let content = Content::gather(&options.run, options.lang, student, &options.screenshot)?;
+    let content = Content::gather(&options.out, options.lang, student, &options.screenshot)?;
     let words = options.lang.text();
     let made =
         [pdf::typeset(&content, words, &template)?, page::render(&content, words)?.into_bytes()];
-    let paths = ["report.pdf", "report.html"].map(|name| options.run.join(name));
+    let paths = ["report.pdf", "report.html"].map(|name| options.out.join(name));
     for (path, bytes) in paths.iter().zip(made) {
         write_whole(path, &bytes)
             .map_err(|error| ReportError::File { path: path.clone(), error })?;

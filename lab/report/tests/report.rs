@@ -7,9 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use evidence::manifest::read_manifest;
 use grade::grade;
 use libtest_mimic::{Arguments, Trial};
+use stage::manifest::Manifest;
 use stage::programs::STYLES;
 use stage::trial::{RUN, make_run};
 
@@ -59,7 +59,7 @@ fn run_copy() -> tempfile::TempDir {
 
 fn report(run: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_report"));
-    command.arg("--run").arg(run).args(arguments).output().unwrap()
+    command.arg("--out").arg(run).args(arguments).output().unwrap()
 }
 
 fn made(run: &Path, arguments: &[&str]) {
@@ -100,7 +100,7 @@ fn check_language(language: &str) {
         _ => ["a. The case", "b. The network", "c. The programs", "d. The output"],
     };
     let page = fs::read_to_string(dir.path().join("report.html")).unwrap();
-    let manifest = read_manifest(dir.path()).unwrap();
+    let manifest = Manifest::read(dir.path()).unwrap();
     let mut wanted: Vec<String> = sections.map(str::to_owned).into();
     wanted.extend(["Siti Nurhaliza", "05111840000108", "Pemrograman Jaringan"].map(str::to_owned));
     wanted.extend(manifest.nodes.iter().map(|node| format!("{}", node.address)));

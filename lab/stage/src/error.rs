@@ -28,6 +28,9 @@ pub enum StageError {
     /// The kernel refuses a namespace.
     #[error("cannot make a network namespace: {0}")]
     Namespace(std::io::Error),
+    /// Datagrams are to be dropped on loopback, which all nodes share.
+    #[error("no datagram can be dropped on loopback: leave out --loss")]
+    NoLossOnLoopback,
     /// A file or folder cannot be used.
     #[error("{path}: {error}")]
     File {
@@ -62,6 +65,25 @@ pub enum StageError {
         program: PathBuf,
         /// The reason, in words.
         fault: String,
+    },
+    /// A folder has files with the names of a run's, but holds no run.
+    #[error(
+        "{dir} is not the folder of a run ({reason}), and {lost} in it would be lost: choose \
+         another folder with --out"
+    )]
+    NotARun {
+        /// The folder.
+        dir: PathBuf,
+        /// The reason why it is not the folder of a run, in words.
+        reason: &'static str,
+        /// The names of the files and folders that a run would replace.
+        lost: String,
+    },
+    /// A run ended before all its styles had ended.
+    #[error("{dir}: this run was broken off; run `cargo lab --out {dir}` again")]
+    BrokenOff {
+        /// The run's folder.
+        dir: PathBuf,
     },
     /// No node has this name.
     #[error("no node is called {0}; there are {nodes}", nodes = NODES.map(|node| node.name).join(", "))]

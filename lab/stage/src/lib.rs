@@ -10,8 +10,9 @@
 //! | [`programs`], [`target`] | builds of the programs by cargo; static builds for nodes |
 //! | [`server`], [`events`] | a running server; the event files of clients and servers |
 //! | [`run`], [`outcome`] | the main job: four styles, two servers, every byte compared |
-//! | [`manifest`] | a run's settings and results, and the paths of its files |
+//! | [`manifest`], [`run_folder`] | a run's settings and results, and the paths of its files; the folder |
 //! | [`machine`], [`spread`] | the machine in words; median and extremes of measurements |
+//! | [`system`] | programs of the system, such as `ip` and `nft` |
 //! | [`tool`] | log, errors and exit codes of the commands |
 //! | [`trial`] | a run of the lab for tests |
 
@@ -28,9 +29,11 @@ pub mod outcome;
 pub mod programs;
 pub mod rootfs;
 pub mod run;
+pub mod run_folder;
 pub mod samples;
 pub mod server;
 pub mod spread;
+pub mod system;
 pub mod target;
 pub mod tool;
 pub mod trial;

@@ -92,14 +92,26 @@ pub struct Manifest {
     pub port: u16,
     /// The simulated work between download and broadcast, in milliseconds.
     pub delay_ms: u64,
-    /// The part of the datagrams that each server loses, in per cent.
+    /// The part of the UDP packets that each server was told to drop, in per cent.
     pub loss: u8,
+    /// The part of the UDP packets that the servers did drop, in per cent; `None` unless they were
+    /// told to.
+    #[serde(default)]
+    pub measured_loss: Option<f64>,
     /// Further options of the clients.
     pub arguments: Vec<String>,
     /// The files of the URL list, in order.
     pub files: Vec<FileEntry>,
     /// The styles, in the order in which they ran.
     pub styles: Vec<StyleRuns>,
+    /// Whether the run has ended. Of a run that was broken off it is `false`.
+    #[serde(default = "finished")]
+    pub is_finished: bool,
+}
+
+/// Earlier versions wrote a manifest only at the end of a run.
+fn finished() -> bool {
+    true
 }
 
 /// The servers' UDP port.
@@ -122,6 +134,29 @@ impl Manifest {
     /// The nodes with this role.
     pub fn nodes(&self, role: Role) -> impl Iterator<Item = &NodeEntry> {
         self.nodes.iter().filter(move |node| node.role == role)
+    }
+
+    /// Reads the manifest of a run's folder.
+    ///
+    /// # Errors
+    /// The manifest is missing or damaged.
+    pub fn read(dir: &Path) -> Result<Self, StageError> {
+        let path = dir.join(FILE_NAME);
+        let text = fs::read(&path).map_err(StageError::file(&path))?;
+        serde_json::from_slice(&text).map_err(io::Error::from).map_err(StageError::file(&path))
+    }
+
+    /// Reads the manifest of a run's folder, if the run has ended.
+    ///
+    /// # Errors
+    /// The manifest is missing or damaged, or the run was broken off.
+    pub fn read_finished(dir: &Path) -> Result<Self, StageError> {
+        let manifest = Self::read(dir)?;
+        if manifest.is_finished {
+            Ok(manifest)
+        } else {
+            Err(StageError::BrokenOff { dir: dir.to_owned() })
+        }
     }
 
     /// Writes the manifest into a run's folder.

@@ -1,13 +1,14 @@
 //! Network namespaces, made without root rights and without names in the file system.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::thread;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::unistd::{getegid, geteuid};
+use nix::unistd::{Pid, getegid, geteuid};
 
 use crate::StageError;
 
@@ -77,6 +78,28 @@ impl Namespace {
             setns(&self.0, CloneFlags::CLONE_NEWNET)?;
             work()
         })
+    }
+
+    /// The processes in the namespace whose main thread is there, but for this process.
+    ///
+    /// # Errors
+    /// The list of processes cannot be read.
+    pub fn processes(&self) -> io::Result<Vec<Pid>> {
+        let own = self.0.metadata()?;
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc")? {
+            let entry = entry?;
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            // A process may end meanwhile, and those of other users cannot be looked into.
+            let Ok(of_process) = fs::metadata(entry.path().join("ns/net")) else { continue };
+            let is_here = (of_process.dev(), of_process.ino()) == (own.dev(), own.ino());
+            if is_here && pid != Pid::this().as_raw() {
+                found.push(Pid::from_raw(pid));
+            }
+        }
+        Ok(found)
     }
 
     /// A path by which other processes can open the namespace while this process lives.

@@ -3,13 +3,20 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Child, Command};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
 
 use crate::StageError;
 use crate::namespace::{Namespace, become_lab_root};
 use crate::node::{GATEWAY, NODES, Node};
 use crate::rootfs::Views;
+use crate::system;
 
 const PREFIX_LENGTH: u8 = 24;
+/// The time that processes have to end before they are killed.
+const END_TIME: Duration = Duration::from_secs(2);
 
 /// The network that the nodes share.
 #[derive(Debug)]
@@ -153,14 +160,72 @@ impl Network {
         }
     }
 
-    /// Makes a node drop `percent` per cent of the UDP packets that reach it. On loopback nothing
-    /// happens.
+    /// Ends the processes on all nodes: first with SIGTERM, and after two seconds with SIGKILL. On
+    /// loopback nothing happens.
     ///
     /// # Errors
-    /// `nft` is not installed, or fails.
-    pub fn drop_datagrams(&self, node: Node, percent: u8) -> Result<(), StageError> {
-        self.namespace(node).map_or(Ok(()), |namespace| drop_datagrams(namespace, percent))
+    /// The list of processes cannot be read.
+    pub fn end_processes(&self) -> io::Result<()> {
+        let Self::Namespaces { nodes, .. } = self else { return Ok(()) };
+        let begin = Instant::now();
+        let mut is_asked = false;
+        loop {
+            let mut left = Vec::new();
+            for node in nodes {
+                left.extend(node.processes()?);
+            }
+            if left.is_empty() || begin.elapsed() > END_TIME * 2 {
+                return Ok(());
+            }
+            let signal = match (is_asked, begin.elapsed() > END_TIME) {
+                (false, _) => Some(Signal::SIGTERM),
+                (true, false) => None,
+                (true, true) => Some(Signal::SIGKILL),
+            };
+            for pid in left {
+                // The process may have ended meanwhile.
+                let _ = signal.map(|signal| kill(pid, signal));
+            }
+            is_asked = true;
+            thread::sleep(Duration::from_millis(20));
+        }
     }
+
+    /// Makes a node drop `percent` per cent of the UDP packets that reach it.
+    ///
+    /// # Errors
+    /// The nodes share loopback, or `nft` is not installed, or fails.
+    pub fn drop_datagrams(&self, node: Node, percent: u8) -> Result<(), StageError> {
+        let namespace = self.namespace(node).ok_or(StageError::NoLossOnLoopback)?;
+        drop_datagrams(namespace, percent)
+    }
+
+    /// Counts the UDP packets that have reached a node since [`Network::drop_datagrams`].
+    ///
+    /// # Errors
+    /// The node drops none, or `nft` is not installed, or fails.
+    pub fn packet_counts(&self, node: Node) -> Result<PacketCounts, StageError> {
+        let namespace = self.namespace(node).ok_or(StageError::NoLossOnLoopback)?;
+        let count = |counter: &str| {
+            let text = call(namespace, "nft", &format!("list counter ip lab {counter}"))?;
+            let mut words = text.split_ascii_whitespace().skip_while(|word| *word != "packets");
+            let count = words.nth(1).and_then(|count| count.parse().ok());
+            count.ok_or_else(|| StageError::Command {
+                command: format!("nft list counter ip lab {counter}"),
+                output: format!("no count of packets in {text:?}"),
+            })
+        };
+        Ok(PacketCounts { arrived: count("arrived")?, dropped: count("dropped")? })
+    }
+}
+
+/// The UDP packets that reached a node. A packet may hold several datagrams (segmentation offload).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PacketCounts {
+    /// The packets that reached the node.
+    pub arrived: u64,
+    /// Those of `arrived` that the node dropped.
+    pub dropped: u64,
 }
 
 /// Makes a namespace drop `percent` per cent of the UDP packets that reach it.
@@ -170,8 +235,14 @@ impl Network {
 pub fn drop_datagrams(namespace: &Namespace, percent: u8) -> Result<(), StageError> {
     for command in [
         "add table ip lab",
+        "add counter ip lab arrived",
+        "add counter ip lab dropped",
         "add chain ip lab input { type filter hook input priority 0 ; policy accept ; }",
-        &format!("add rule ip lab input meta l4proto udp numgen random mod 100 < {percent} drop"),
+        "add rule ip lab input meta l4proto udp counter name arrived",
+        &format!(
+            "add rule ip lab input meta l4proto udp numgen random mod 100 < {percent} counter \
+             name dropped drop"
+        ),
     ] {
         call(namespace, "nft", command)?;
     }
@@ -181,18 +252,19 @@ pub fn drop_datagrams(namespace: &Namespace, percent: u8) -> Result<(), StageErr
 const LOOPBACK_BROADCAST: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 255);
 
 fn ip(namespace: &Namespace, arguments: &str) -> Result<(), StageError> {
-    call(namespace, "ip", arguments)
+    call(namespace, "ip", arguments).map(drop)
 }
 
-/// Runs a program of the system in a namespace, to configure the namespace.
+/// Runs a program of the system in a namespace, to configure the namespace. Returns the program's
+/// standard output.
 ///
 /// # Errors
 /// The program is not installed, or fails.
-pub fn call(namespace: &Namespace, program: &str, arguments: &str) -> Result<(), StageError> {
+pub fn call(namespace: &Namespace, program: &str, arguments: &str) -> Result<String, StageError> {
     let command =
         || StageError::Command { command: format!("{program} {arguments}"), output: String::new() };
     let output = namespace
-        .enter(|| Command::new(program).args(arguments.split_ascii_whitespace()).output())
+        .enter(|| system::command(program).args(arguments.split_ascii_whitespace()).output())
         .map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => StageError::MissingProgram {
                 program: program.to_owned(),
@@ -202,7 +274,7 @@ pub fn call(namespace: &Namespace, program: &str, arguments: &str) -> Result<(),
             _ => StageError::Namespace(error),
         })?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let mut error = command();
     if let StageError::Command { output: said, .. } = &mut error {

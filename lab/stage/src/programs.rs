@@ -56,7 +56,9 @@ impl Programs {
     fn at(dir: PathBuf) -> Result<Self, StageError> {
         let programs = Self { dir };
         for path in programs.paths() {
-            path.metadata().map_err(StageError::file(&path))?;
+            if !path.is_file() {
+                return Err(not_built(&path));
+            }
         }
         Ok(programs)
     }
@@ -127,9 +129,19 @@ pub fn build_tool(package: &str, program: &str, profile: Profile) -> Result<Path
         remove_package_variables(&mut command);
         call(command)?;
     }
-    let program = dir.join(program);
-    program.metadata().map_err(StageError::file(&program))?;
-    Ok(program)
+    // The report's program is a debug build, and may lie there when this program is not.
+    let debug = dir.with_file_name("debug");
+    let places = [dir.join(program), debug.join(program)];
+    let found = places.iter().find(|place| place.is_file());
+    found.cloned().ok_or_else(|| not_built(&places[0]))
+}
+
+/// The error for a program that was not built.
+fn not_built(program: &Path) -> StageError {
+    StageError::MissingProgram {
+        program: program.display().to_string(),
+        remedy: "start the command as `cargo lab` in Siar's repository: cargo then builds it",
+    }
 }
 
 /// The folder of this program's profile in cargo's target folder.

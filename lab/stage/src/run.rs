@@ -19,12 +19,13 @@ use crate::events::read_events;
 use crate::gateway::Gateway;
 use crate::internet;
 use crate::machine::machine;
-use crate::manifest::{self, FileEntry, Manifest, NodeDir, NodeEntry, PORT, Role};
+use crate::manifest::{FileEntry, Manifest, NodeDir, NodeEntry, PORT, Role};
 use crate::network::Network;
 use crate::node::{CLIENT, GATEWAY, Node, SERVERS};
 use crate::outcome::{StyleResult, compare, summarize};
 use crate::programs::{Programs, STYLES};
 use crate::rootfs::{PROGRAMS, Views};
+use crate::run_folder;
 use crate::samples::{Sample, samples};
 use crate::server::RunningServer;
 
@@ -35,7 +36,7 @@ pub struct RunConfig {
     pub out: PathBuf,
     /// The clients' `--delay`: the simulated work between download and broadcast.
     pub delay: Duration,
-    /// The part of the datagrams that each server loses, in per cent.
+    /// The part of the UDP packets that each server drops, in per cent.
     pub loss: u8,
     /// The number of runs of each style.
     pub runs: u16,
@@ -56,16 +57,10 @@ pub fn run_all(
     programs: &Programs,
     config: &RunConfig,
 ) -> Result<(Manifest, Vec<StyleResult>), StageError> {
+    run_folder::prepare(&config.out)?;
     if config.loss > 0 {
         for server in SERVERS {
             network.drop_datagrams(server, config.loss)?;
-        }
-    }
-    // These files may be left from an earlier run.
-    for name in [manifest::FILE_NAME, "report.pdf", "report.html"] {
-        let path = config.out.join(name);
-        if path.exists() {
-            fs::remove_file(&path).map_err(StageError::file(&path))?;
         }
     }
     let samples = Arc::new(samples()?);
@@ -74,7 +69,7 @@ pub fn run_all(
     let (network, programs) = match &config.rootfs {
         None => (&*network, programs),
         Some(rootfs) => {
-            let views = config.out.join("nodes");
+            let views = config.out.join(run_folder::VIEWS);
             let nodes = [CLIENT, SERVERS[0], SERVERS[1]];
             network.set_views(Views::new(rootfs, &views, &nodes, &config.out, programs)?);
             certificates = Some(internet::start(network, gateway.port(), &config.out)?);
@@ -85,6 +80,8 @@ pub fn run_all(
     let url_list = config.out.join("urls.toml");
     fs::write(&url_list, gateway.url_list(&samples)).map_err(StageError::file(&url_list))?;
     let mut manifest = manifest_of(network, &gateway, &samples, config);
+    // Without an end, the folder says that the run was broken off.
+    manifest.write(&config.out)?;
     let mut results = Vec::new();
     for run in 1..=config.runs {
         results.clear();
@@ -104,8 +101,24 @@ pub fn run_all(
             results.push(result);
         }
     }
+    manifest.measured_loss = measured_loss(network, config.loss)?;
+    manifest.is_finished = true;
     manifest.write(&config.out)?;
     Ok((manifest, results))
+}
+
+/// The part of the UDP packets that the servers dropped, in per cent.
+fn measured_loss(network: &Network, loss: u8) -> Result<Option<f64>, StageError> {
+    if loss == 0 {
+        return Ok(None);
+    }
+    let (mut arrived, mut dropped) = (0, 0);
+    for server in SERVERS {
+        let counts = network.packet_counts(server)?;
+        arrived += counts.arrived;
+        dropped += counts.dropped;
+    }
+    Ok((arrived > 0).then(|| dropped as f64 * 100.0 / arrived as f64))
 }
 
 /// The manifest of a run before its first style.
@@ -142,9 +155,11 @@ fn manifest_of(
         port: PORT,
         delay_ms: u64::try_from(config.delay.as_millis()).unwrap_or(u64::MAX),
         loss: config.loss,
+        measured_loss: None,
         arguments: config.arguments.clone(),
         files: samples.iter().map(file).collect(),
         styles: Vec::new(),
+        is_finished: false,
     }
 }
 
@@ -169,6 +184,7 @@ fn run_style(
     config: &RunConfig,
 ) -> Result<StyleResult, StageError> {
     let dir = config.out.join(style.to_string());
+    // The style's earlier run of several.
     if dir.exists() {
         fs::remove_dir_all(&dir).map_err(StageError::file(&dir))?;
     }

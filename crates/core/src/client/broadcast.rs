@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use siar_code::MAX_BLOCK_SYMBOLS;
 use siar_proto::wire::TransferId;
-use siar_proto::{BlockLayout, Sender, SenderConfig, SlowReceivers};
+use siar_proto::{BlockLayout, Outcome, Sender, SenderConfig, SlowReceivers};
 
 use super::drive::{SourceError, drive_sender};
 use super::fetch::Download;
@@ -225,29 +225,43 @@ fn broadcast_reliably(
     );
     started(file, transfer.to_string(), voice);
 
-    let mut watch = SenderWatch::new(Instant::now());
+    let mut watch = SenderWatch::new(Instant::now(), file.bytes);
     let driven =
         drive_sender(&mut sender, &mut socket, file, usize::from(symbol_size), |sender, event| {
             watch.observe(sender, event, voice)
         });
     watch.finish(&sender, voice);
     let outcomes = sender.outcomes();
-    let unconfirmed: Vec<(String, String)> = outcomes
-        .iter()
-        .filter_map(|outcome| Some((label(outcome, &outcomes), outcome.result.clone().err()?)))
-        .collect();
-    for (server, reason) in &unconfirmed {
-        voice.event(EventKind::Unconfirmed { server: server.clone(), reason: reason.clone() });
+    for (server, reason) in unconfirmed(&outcomes) {
+        voice.event(EventKind::Unconfirmed { server, reason });
     }
     driven?;
     if keeps_open {
         socket.put_back();
     }
+    check_outcomes(file, config, &outcomes)
+}
+
+/// The servers that did not confirm the file, each with its reason.
+fn unconfirmed(outcomes: &[Outcome]) -> Vec<(String, String)> {
+    outcomes
+        .iter()
+        .filter_map(|outcome| Some((label(outcome, outcomes), outcome.result.clone().err()?)))
+        .collect()
+}
+
+/// Returns an error unless all servers that were to confirm the file did.
+fn check_outcomes(
+    file: &Download,
+    config: &BroadcastConfig,
+    outcomes: &[Outcome],
+) -> Result<(), BroadcastError> {
     let name = file.name.clone();
     if outcomes.is_empty() {
         let port = config.destinations.port;
         return Err(BroadcastError::NobodyJoined { name, wait: config.join_wait, port });
     }
+    let unconfirmed = unconfirmed(outcomes);
     if !unconfirmed.is_empty() {
         return Err(if file.content.has_changed() {
             BroadcastError::Changed { path: file.path.clone(), unconfirmed }
@@ -256,7 +270,7 @@ fn broadcast_reliably(
         });
     }
     if let Some(expected) = config.servers.filter(|expected| outcomes.len() < *expected) {
-        let joined = outcomes.iter().map(|outcome| label(outcome, &outcomes)).collect();
+        let joined = outcomes.iter().map(|outcome| label(outcome, outcomes)).collect();
         return Err(BroadcastError::TooFewServers { name, expected, joined });
     }
     Ok(())

@@ -22,6 +22,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 /// The watch over one sender; it reports progress a few times a second.
 pub(super) struct SenderWatch {
     started: Instant,
+    bytes: u64,
     last_progress: Instant,
     source_told: bool,
     repair_sent: u64,
@@ -31,9 +32,11 @@ pub(super) struct SenderWatch {
 }
 
 impl SenderWatch {
-    pub(super) fn new(started: Instant) -> Self {
+    /// Makes the watch over the broadcast of a file of `bytes` bytes.
+    pub(super) fn new(started: Instant, bytes: u64) -> Self {
         Self {
             started,
+            bytes,
             last_progress: started,
             source_told: false,
             repair_sent: 0,
@@ -98,8 +101,10 @@ impl SenderWatch {
                         let (done, total) = (progress.confirmed as u64, progress.joined as u64);
                         voice.progress(Phase::Confirming, done, total);
                     } else {
-                        let (done, total) = (progress.source_sent, progress.source_total);
-                        voice.progress(Phase::Broadcasting, done, total);
+                        let (sent, total) = (progress.source_sent, progress.source_total.max(1));
+                        let sent = u128::from(self.bytes) * u128::from(sent) / u128::from(total);
+                        let sent = u64::try_from(sent).unwrap_or(self.bytes);
+                        voice.progress(Phase::Broadcasting, sent, self.bytes);
                     }
                 }
             }

@@ -61,7 +61,10 @@ pub enum UrlListError {
         url: String,
     },
     /// An argument of the command line is neither a URL nor a path.
-    #[error("{argument:?} is neither an http://, https:// or file:// URL nor a file that is here")]
+    #[error(
+        "{argument:?} is neither an http://, https:// or file:// URL nor a file that is here{}",
+        scheme_hint(argument)
+    )]
     NoSuchFile {
         /// The argument as it was given.
         argument: String,
@@ -134,6 +137,17 @@ fn check(name: String, url: String) -> Result<Task, UrlListError> {
         Ok(Task { name, url })
     } else {
         Err(UrlListError::NotAUrl { name, url })
+    }
+}
+
+/// The question whether a URL's scheme is missing, if the argument looks like a host with a path.
+fn scheme_hint(argument: &str) -> String {
+    let host = argument.split(['/', ':']).next().unwrap_or_default();
+    let is_host = host.contains('.') && !host.starts_with('.') && !host.ends_with('.');
+    if is_host && !argument.contains("://") {
+        format!(": did you mean https://{argument}?")
+    } else {
+        String::new()
     }
 }
 

@@ -1,7 +1,6 @@
-//! Progress bars on the terminal, one for each task, made from events.
+//! Progress bars on the terminal, one for each task and one for all, made from events.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -14,9 +13,20 @@ const MAX_BARS: usize = 40;
 #[derive(Debug)]
 pub struct Bars {
     screen: MultiProgress,
-    /// Whether the bars are drawn. Even a hidden bar would cost a thread that ticks.
+    /// Whether the bars are drawn.
     visible: bool,
-    bars: HashMap<String, ProgressBar>,
+    bars: HashMap<String, TaskBar>,
+    /// The bar of all files, in bytes; it appears with the second task.
+    all: Option<ProgressBar>,
+    /// The bytes of each file that was announced: sent, and in all.
+    files: HashMap<String, (u64, u64)>,
+}
+
+#[derive(Debug)]
+struct TaskBar {
+    bar: ProgressBar,
+    /// The template that the bar has now.
+    template: &'static str,
 }
 
 impl Bars {
@@ -26,7 +36,7 @@ impl Bars {
         let target =
             if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let screen = MultiProgress::with_draw_target(target);
-        Self { screen, visible, bars: HashMap::new() }
+        Self { screen, visible, bars: HashMap::new(), all: None, files: HashMap::new() }
     }
 
     /// Whether the bars are drawn.
@@ -42,18 +52,37 @@ impl Bars {
 
     /// Updates the bar of the event's task.
     pub fn event(&mut self, event: &Event) {
-        let Some(task) = &event.task else { return };
+        let Some(task) = event.task.as_ref().filter(|_| self.visible) else { return };
         match &event.kind {
-            EventKind::TaskQueued { .. } if self.visible && self.bars.len() < MAX_BARS => {
-                let bar = self.screen.add(ProgressBar::new(0).with_prefix(task.clone()));
-                bar.set_style(style("{prefix:>12} {msg}"));
-                bar.set_message("queued");
-                bar.enable_steady_tick(Duration::from_millis(200));
+            EventKind::TaskQueued { .. } if self.bars.len() < MAX_BARS => {
+                let bar = ProgressBar::new(0).with_prefix(task.clone());
+                let bar = match &self.all {
+                    Some(all) => self.screen.insert_before(all, bar),
+                    None => self.screen.add(bar),
+                };
+                let mut bar = TaskBar { bar, template: "" };
+                bar.show("{prefix:>12} queued", 0, 0);
                 self.bars.insert(task.clone(), bar);
+                if self.bars.len() == 2 && self.all.is_none() {
+                    self.all = Some(self.screen.add(ProgressBar::new(0)));
+                }
+            }
+            EventKind::BroadcastStarted { bytes, .. } => {
+                self.files.insert(task.clone(), (0, *bytes));
+                self.show_all();
             }
             EventKind::TaskFinished { .. } | EventKind::TaskFailed { .. } => {
-                if let Some(bar) = self.bars.remove(task) {
+                if let Some(TaskBar { bar, .. }) = self.bars.remove(task) {
                     bar.finish_and_clear();
+                }
+                if let Some((sent, bytes)) = self.files.get_mut(task) {
+                    *sent = *bytes;
+                    self.show_all();
+                }
+                if self.bars.is_empty()
+                    && let Some(all) = self.all.take()
+                {
+                    all.finish_and_clear();
                 }
             }
             _ => {}
@@ -62,25 +91,64 @@ impl Bars {
 
     /// Shows the progress of a task's phase on the task's bar.
     pub fn progress(&mut self, progress: &Progress) {
-        let Some(bar) = self.bars.get(&progress.task) else { return };
-        let (phase, template) = match progress.phase {
-            Phase::Downloading => {
-                ("downloading", "{prefix:>12} {msg:12} {wide_bar} {bytes}/{total_bytes}")
-            }
-            Phase::Waiting => ("waiting", "{prefix:>12} {msg:12} {wide_bar} {pos}/{len} ms"),
-            Phase::Broadcasting => {
-                ("broadcasting", "{prefix:>12} {msg:12} {wide_bar} {pos}/{len} datagrams")
-            }
-            Phase::Confirming => {
-                ("confirming", "{prefix:>12} {msg:12} {wide_bar} {pos}/{len} servers")
-            }
-        };
-        if bar.message() != phase {
-            bar.set_style(style(template));
-            bar.set_message(phase);
+        let Progress { task, phase, done, total } = progress;
+        if let Some(bar) = self.bars.get_mut(task) {
+            bar.show(template(*phase, *total > 0), *done, *total);
         }
-        bar.set_length(progress.total);
-        bar.set_position(progress.done);
+        if *phase == Phase::Broadcasting
+            && let Some((sent, _)) = self.files.get_mut(task)
+        {
+            *sent = *done;
+            self.show_all();
+        }
+    }
+
+    /// Shows the bytes of all files that were announced so far.
+    fn show_all(&self) {
+        let Some(all) = &self.all else { return };
+        let (sent, bytes) = self
+            .files
+            .values()
+            .fold((0, 0), |(sent, all), (done, bytes)| (sent + done, all + bytes));
+        if all.length() == Some(0) {
+            all.set_style(style(
+                "{prefix:>12} all files    {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+            ));
+        }
+        all.update(|state| {
+            state.set_len(bytes);
+            state.set_pos(sent);
+        });
+    }
+}
+
+impl TaskBar {
+    /// Draws the bar. A new template and its numbers are drawn at once.
+    fn show(&mut self, template: &'static str, done: u64, total: u64) {
+        if self.template != template {
+            self.template = template;
+            self.bar.set_style(style(template));
+            // The rate is that of the phase.
+            self.bar.reset_eta();
+        }
+        self.bar.update(|state| {
+            state.set_len(total);
+            state.set_pos(done);
+        });
+    }
+}
+
+fn template(phase: Phase, has_total: bool) -> &'static str {
+    match (phase, has_total) {
+        (Phase::Downloading, true) => {
+            "{prefix:>12} downloading  {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}"
+        }
+        (Phase::Downloading, false) => "{prefix:>12} downloading  {bytes} {bytes_per_sec}",
+        (Phase::Waiting, _) => "{prefix:>12} waiting      {wide_bar} {pos}/{len} ms",
+        (Phase::Broadcasting, _) => {
+            "{prefix:>12} broadcasting {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}"
+        }
+        (Phase::Confirming, _) => "{prefix:>12} confirming   {wide_bar} {pos}/{len} servers",
     }
 }
 

@@ -51,6 +51,7 @@ pub(super) fn say_last_error(error: &dyn Display) {
 pub(crate) struct Console {
     activity: Arc<Activity>,
     event_file: Option<EventFile>,
+    is_verbose: bool,
     screen: Screen,
 }
 
@@ -69,11 +70,12 @@ impl Console {
         let is_stdout_taken = options.events.as_deref().is_some_and(|path| path.as_os_str() == "-");
         let printer_options =
             PrinterOptions { is_stdout_taken, is_quiet: options.quiet, has_color, dumps };
+        let is_verbose = options.verbose > 0;
         let event_file = options.events.as_deref().map(EventFile::create).transpose()?;
         let screen =
             Screen::start(Printer::new(bars, printer_options)).map_err(ConsoleError::Thread)?;
         logger::init(options, screen.log_writer());
-        Ok(Self { activity: Arc::default(), event_file, screen })
+        Ok(Self { activity: Arc::default(), event_file, is_verbose, screen })
     }
 
     /// Returns the record of when each task last advanced.
@@ -113,7 +115,7 @@ impl Console {
 
 impl Observer for Console {
     fn is_recording(&self) -> bool {
-        self.event_file.is_some()
+        self.event_file.is_some() || self.is_verbose
     }
 
     fn event(&self, event: Event) {
@@ -124,7 +126,7 @@ impl Observer for Console {
         if let Some(file) = &self.event_file {
             file.write(&event);
         }
-        if !event.kind.is_only_recorded() {
+        if self.is_verbose || !event.kind.is_only_recorded() {
             self.screen.show(Message::Event(event));
         }
     }

@@ -3,7 +3,8 @@
 //! | module | job |
 //! |---|---|
 //! | [`run`] | from a command line to an exit code |
-//! | [`options`] | the command lines of clients and server |
+//! | [`options`], `help` | the command lines of clients and server; the help of each client |
+//! | [`values`] | durations, sizes and rates on a command line |
 //! | `console` | the observer of all events; it notes which tasks advance |
 //! | `screen`, `printer`, [`bars`] | the thread that prints, and its output |
 //! | `event_file` | the thread that writes `--events` |
@@ -13,9 +14,11 @@
 pub mod bars;
 mod console;
 mod event_file;
+mod help;
 mod logger;
 pub mod options;
 mod printer;
 pub mod run;
 mod screen;
 pub mod script_lines;
+pub mod values;

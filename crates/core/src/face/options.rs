@@ -3,13 +3,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
 use clap_complete::Shell;
 use siar_proto::SlowReceivers;
 
+use super::values::{bind_address, buffer_size, duration, rate, size};
 use crate::client::broadcast::{BroadcastConfig, Wire};
 use crate::client::task::TaskConfig;
 use crate::client::urls::{self, Task, UrlListError};
@@ -25,13 +25,9 @@ const SERVERS_WAIT: Duration = Duration::from_secs(10);
 /// The file contents that all tasks together may keep to make repair symbols from, in bytes.
 const REPAIR_MEMORY: usize = 12 << 20;
 
-/// Download files over HTTP(S), or read local files, and broadcast each of them over UDP to every server.
+/// The command line of a client; `help` adds what differs between the styles.
 #[derive(Debug, Parser)]
-#[command(
-    version,
-    after_help = "Exit codes: 0 every file confirmed by every server that joined, \
-    1 something was not, 2 usage.\nEach option can also be set as SIAR_<OPTION> in the environment."
-)]
+#[command(version)]
 pub struct ClientOptions {
     /// URLs to download, or local files (paths or file:// URLs); default: the built-in list (its, detik, file2, file3)
     #[arg(value_name = "URL|FILE", conflicts_with = "urls")]
@@ -63,10 +59,10 @@ pub struct ClientOptions {
     /// Largest file, e.g. 1GiB; a larger download is aborted, a larger local file is refused
     #[arg(long, value_name = "SIZE", value_parser = size, env = "SIAR_MAX_FILE")]
     pub max_file: Option<u64>,
-    /// Async styles: largest number of workers at once [default: 20 in mp-async, 4 in mt-async]
+    /// Largest number of workers at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), env = "SIAR_WORKERS")]
     pub workers: Option<u16>,
-    /// Async styles: give up a result when its task has made no progress for this long
+    /// Give up a result when its task has made no progress for this long
     #[arg(long, value_name = "DUR", default_value = "10s", value_parser = duration, env = "SIAR_TIMEOUT")]
     pub timeout: Duration,
     /// Wait for N servers to join (at least 10 s) and confirm; fewer servers are an error
@@ -101,10 +97,10 @@ pub struct ConsoleOptions {
     /// Write every event as one JSON line (`-`: to stdout, instead of the usual lines)
     #[arg(long, value_name = "FILE", env = "SIAR_EVENTS")]
     pub events: Option<PathBuf>,
-    /// Print only error messages
+    /// Print only what goes wrong
     #[arg(short, long, env = "SIAR_QUIET")]
     pub quiet: bool,
-    /// Print more messages; twice for debugging
+    /// Print more: who joins, what is repaired, addresses and interfaces; twice for the protocol
     #[arg(short, long, action = clap::ArgAction::Count, conflicts_with = "quiet", env = "SIAR_VERBOSE")]
     pub verbose: u8,
     /// No progress bars
@@ -158,10 +154,17 @@ pub enum NamesChoice {
 
 /// Receive files that are broadcast over UDP.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "Each option can also be set as SIAR_<OPTION> in the environment.")]
+#[command(
+    version,
+    after_help = "Examples:\n  \
+    server --dir received                       take what is broadcast to port 5005\n  \
+    server --dir received --exit-after 4        stop after four files\n  \
+    server --bind 0.0.0.0:6000 --group 239.1.2.3   another port, a multicast group\n\n\
+    Each option can also be set as SIAR_<OPTION> in the environment."
+)]
 pub struct ServerOptions {
     /// Address and port to listen on
-    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:5005", env = "SIAR_BIND")]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:5005", value_parser = bind_address, env = "SIAR_BIND")]
     pub bind: SocketAddr,
     /// Multicast group to join; repeatable
     #[arg(long, value_name = "ADDR", env = "SIAR_GROUP", value_delimiter = ',')]
@@ -290,39 +293,6 @@ impl ServerOptions {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    let duration = jiff::SignedDuration::from_str(text)
-        .map_err(|_| "expected a duration such as 2s or 300ms".to_owned())?;
-    duration.try_into().map_err(|_| "a duration cannot be negative".to_owned())
-}
-
-fn size(text: &str) -> Result<u64, String> {
-    bytesize::ByteSize::from_str(text)
-        .map(|size| size.as_u64())
-        .map_err(|_| "expected a size such as 64MiB".to_owned())
-}
-
-/// Parses a buffer size in bytes: the kernel counts it in 32 bits, and doubles it.
-fn buffer_size(text: &str) -> Result<usize, String> {
-    let bytes = usize::try_from(size(text)?).ok().filter(|bytes| *bytes <= 1 << 30);
-    bytes.ok_or_else(|| "at most 1GiB".to_owned())
-}
-
-/// Parses a rate in bits per second in the notation of `tc`; returns bytes per second.
-fn rate(text: &str) -> Result<u64, String> {
-    let error = || "expected a rate such as 100mbit".to_owned();
-    let lower = text.to_ascii_lowercase();
-    let number = lower.strip_suffix("bit").ok_or_else(error)?;
-    let (number, factor) = match number.as_bytes().last() {
-        Some(b'k') => (&number[..number.len() - 1], 1e3),
-        Some(b'm') => (&number[..number.len() - 1], 1e6),
-        Some(b'g') => (&number[..number.len() - 1], 1e9),
-        _ => (number, 1.0),
-    };
-    let bits = number.trim().parse::<f64>().map_err(|_| error())? * factor;
-    if bits.is_finite() && bits >= 8.0 { Ok((bits / 8.0) as u64) } else { Err(error()) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -332,17 +302,6 @@ mod tests {
     fn the_parsers_are_sound() {
         ClientOptions::command().debug_assert();
         ServerOptions::command().debug_assert();
-    }
-
-    #[test]
-    fn values_with_units() {
-        assert_eq!(duration("300ms"), Ok(Duration::from_millis(300)));
-        assert_eq!(duration("2s"), Ok(Duration::from_secs(2)));
-        assert!(duration("-2s").is_err() && duration("2").is_err());
-        assert_eq!(size("64MiB"), Ok(64 << 20));
-        assert_eq!(rate("100mbit"), Ok(12_500_000));
-        assert_eq!(rate("8bit"), Ok(1));
-        assert!(rate("fast").is_err() && rate("-1mbit").is_err() && rate("100").is_err());
     }
 
     #[test]

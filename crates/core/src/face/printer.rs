@@ -188,7 +188,8 @@ impl Printer {
             text.clear();
         }
         text.push(char::from(quote));
-        self.line(&text);
+        text.push('\n');
+        self.push(Stream::Output, text.as_bytes());
         Ok(())
     }
 
@@ -200,6 +201,18 @@ impl Printer {
             EventKind::BroadcastStarted { name, .. } => {
                 task.name.clone_from(name);
                 self.line(&format!("broadcast file {name}"));
+            }
+            EventKind::DownloadFinished { bytes } => {
+                let bytes = bytesize::ByteSize::b(*bytes).display().iec();
+                self.note(&format!("{key}: downloaded, {bytes}"));
+            }
+            EventKind::ServerJoined { server } => {
+                let text = format!("{server} joined for {}", task.name);
+                self.note(&text);
+            }
+            EventKind::RepairSent { datagrams, .. } if *datagrams > 0 => {
+                let text = format!("{}: {datagrams} repair datagrams sent", task.name);
+                self.note(&text);
             }
             EventKind::FinishesLater { server } => {
                 let name = &task.name;
@@ -242,7 +255,9 @@ impl Printer {
     }
 
     fn line(&mut self, text: &str) {
-        self.push(Stream::Output, format!("{text}\n").as_bytes());
+        if !self.is_quiet {
+            self.push(Stream::Output, format!("{text}\n").as_bytes());
+        }
     }
 
     fn note(&mut self, text: &str) {

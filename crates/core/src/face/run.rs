@@ -2,29 +2,38 @@
 
 use std::fmt::Display;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use clap::{CommandFactory, Parser};
+use clap::{Command, CommandFactory, Parser};
 use jiff::Timestamp;
 
 use super::console::{Console, ConsoleError, say_last_error};
+use super::help::client_command;
 use super::options::{ClientOptions, ConsoleOptions, ServerOptions};
 use super::script_lines;
 use crate::client::activity::TaskTimeout;
+use crate::client::fetch::NOT_RESOLVED;
 use crate::client::task::TaskConfig;
 use crate::client::turns;
 use crate::client::urls::Task;
 use crate::client::worker::Job;
 use crate::event::{Event, EventKind, Observer, Style, TaskVoice};
 use crate::io::net::close_idle_sockets;
-use crate::io::store::remove_abandoned_files;
+use crate::io::store::{make_dir, remove_abandoned_files};
 use crate::lock::lock;
 use crate::server::receive;
 
 /// The longest wait of a server that is told to stop until its output is read.
 const SERVER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a user without internet can do.
+const NO_INTERNET: &str = "no host's name could be looked up: is this machine on the internet? \
+    Without internet, `cargo lab` runs all styles in a network of its own, and `cargo lab serve` \
+    offers files on this machine";
 
 /// One client run: its tasks, their common configuration, and the observer of their events.
 pub struct Run {
@@ -35,11 +44,13 @@ pub struct Run {
     console: Arc<Console>,
     started: Timestamp,
     results: Mutex<Vec<(String, Option<Duration>)>>,
+    /// The number of tasks whose host has no address that could be found.
+    unresolved: AtomicUsize,
 }
 
 /// Parses the command line, lets `body` run the tasks in its style, and returns the exit code.
 pub fn run_client(style: Style, body: impl FnOnce(&Run)) -> ExitCode {
-    let options: ClientOptions = parsed(style.name());
+    let options: ClientOptions = parsed(client_command(style));
     if let Some(done) = completions::<ClientOptions>(&options.console, style.name()) {
         return done;
     }
@@ -54,7 +65,11 @@ pub fn run_client(style: Style, body: impl FnOnce(&Run)) -> ExitCode {
         Ok(console) => Arc::new(console),
         Err(error) => return console_error(&error),
     };
+    if !prepare_dir(&options.dir, &console) {
+        return console.finish(false, None);
+    }
     remove_abandoned_files(&options.dir);
+    warn_of_foreign_options(style, &options, &console);
     let concurrent = match style {
         Style::Mp | Style::Mt => tasks.len(),
         Style::MpAsync | Style::MtAsync => tasks.len().min(options.worker_count(style)),
@@ -67,10 +82,12 @@ pub fn run_client(style: Style, body: impl FnOnce(&Run)) -> ExitCode {
     };
     let config = Arc::new(options.task_config(concurrent, keeps_open));
     let (started, results) = (Timestamp::now(), Mutex::default());
-    let run = Run { style, options, tasks, config, console, started, results };
+    let unresolved = AtomicUsize::new(0);
+    let run = Run { style, options, tasks, config, console, started, results, unresolved };
     run.tell(EventKind::RunStarted, None);
     body(&run);
     close_idle_sockets();
+    run.advise();
     run.console.finish(run.failed_count() == 0, None)
 }
 
@@ -124,7 +141,7 @@ impl Run {
     #[must_use]
     pub fn job(&self, task: &Task) -> Job {
         let config = TaskConfig::clone(&self.config);
-        let is_recorded = self.options.console.events.is_some();
+        let is_recorded = self.console.is_recording();
         Job::new(self.style, task.clone(), config, is_recorded)
     }
 
@@ -146,11 +163,23 @@ impl Run {
             Ok(took) => Some(took),
             Err(error) => {
                 let error = error.to_string();
+                if error.contains(NOT_RESOLVED) {
+                    self.unresolved.fetch_add(1, Ordering::Relaxed);
+                }
                 self.tell(EventKind::TaskFailed { error }, Some(&task.name));
                 None
             }
         };
         lock(&self.results).push((task.name.clone(), took));
+    }
+
+    /// Says what to do if no name could be looked up: most often there is no internet.
+    fn advise(&self) {
+        let results = lock(&self.results);
+        let unresolved = self.unresolved.load(Ordering::Relaxed);
+        if unresolved > 0 && unresolved == results.len() {
+            self.console.note(NO_INTERNET.to_owned());
+        }
     }
 
     fn failed_count(&self) -> usize {
@@ -165,7 +194,7 @@ impl Run {
 
 /// Parses the command line, receives until the server is stopped, and returns the exit code.
 pub fn run_server() -> ExitCode {
-    let options: ServerOptions = parsed("server");
+    let options: ServerOptions = parsed(ServerOptions::command().name("server"));
     if let Some(done) = completions::<ServerOptions>(&options.console, "server") {
         return done;
     }
@@ -173,6 +202,9 @@ pub fn run_server() -> ExitCode {
         Ok(console) => console,
         Err(error) => return console_error(&error),
     };
+    if !prepare_dir(&options.dir, &console) {
+        return console.finish(false, Some(SERVER_PATIENCE));
+    }
     let result = receive(&options.receive_config(), &console);
     match &result {
         Ok(summary) => {
@@ -188,10 +220,35 @@ pub fn run_server() -> ExitCode {
     console.finish(result.is_ok(), Some(SERVER_PATIENCE))
 }
 
-/// Parses the command line of the program `name`; an error in it ends the process.
-fn parsed<O: Parser>(name: &'static str) -> O {
-    let matches = O::command().name(name).get_matches();
+/// Parses the command line by `command`; an error in it ends the process.
+fn parsed<O: Parser>(command: Command) -> O {
+    let matches = command.get_matches();
     O::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+/// Makes the folder for files if it is missing. Returns `false`, after an error message, if that
+/// fails.
+fn prepare_dir(dir: &Path, console: &Console) -> bool {
+    match make_dir(dir) {
+        Ok(false) => true,
+        Ok(true) => {
+            console.note(format!("made the folder {}", dir.display()));
+            true
+        }
+        Err(error) => {
+            console.complain(format!("the folder {} cannot be made: {error}", dir.display()));
+            false
+        }
+    }
+}
+
+/// Says which options have no effect in this style. They are no error: one list of options may
+/// serve all styles.
+fn warn_of_foreign_options(style: Style, options: &ClientOptions, console: &Console) {
+    if matches!(style, Style::Mp | Style::Mt) && options.workers.is_some() {
+        console
+            .note(format!("{style} has no workers: each task runs at once, --workers is ignored"));
+    }
 }
 
 fn completions<O: CommandFactory>(options: &ConsoleOptions, name: &str) -> Option<ExitCode> {

@@ -44,7 +44,8 @@ use writers::{StoreResult, Wake, Writers};
 const BLOCK_MEMORY: usize = 24 << 20;
 /// A sender that sends nothing for this long is given up.
 const SILENCE: Duration = Duration::from_secs(30);
-const TOO_MANY: &str = "one of more useless announcements than can be told of";
+const UNREPORTED_FAILURE: &str =
+    "announcement of a transfer that failed unreported, after many others";
 const NO_KEY: &str = "sealed, and this server has no --key-file";
 /// The largest number of senders with another key that are reported, each once.
 const MAX_STRANGERS: usize = 1024;
@@ -265,7 +266,8 @@ impl<'a> Server<'a> {
         self.overflowed = overflowed;
         self.machine.handle_overflow(overflowed);
         self.dropped.count("the socket's receive buffer was full", new);
-        self.dropped.count("no memory for another block", self.machine.take_without_room());
+        self.dropped
+            .count("no memory for another block", self.machine.take_symbols_without_memory());
     }
 
     /// Refuses new transfers, and aborts those that still need their sender.
@@ -289,7 +291,7 @@ impl<'a> Server<'a> {
         if self.log_lines.take(Instant::now()) {
             self.tell(EventKind::TransferFailed { transfer, from, reason });
         } else {
-            self.dropped.count(TOO_MANY, 1);
+            self.dropped.count(UNREPORTED_FAILURE, 1);
         }
     }
 

@@ -60,7 +60,8 @@ impl SessionEnd {
             Self::Abandoned(Abandonment::Ended(_)) => "the sender ended the transfer".to_owned(),
             Self::Abandoned(Abandonment::Silent) => "the sender fell silent".to_owned(),
             Self::Abandoned(Abandonment::Replaced) => {
-                "brought nothing and made room for other transfers".to_owned()
+                "no useful symbol came from its sender, and other transfers needed the memory"
+                    .to_owned()
             }
         }
     }

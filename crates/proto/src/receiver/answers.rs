@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::reassembly::Reassembly;
-use super::stale::Whose;
+use super::stale::DiscardFrom;
 use super::transfers::{Entry, Question, State};
 use super::{MIN_RECEIVE_WINDOW, Receiver, TransferKey};
 use crate::wire::{Body, Confirm, Frame, Join, Poll, ReceiverId, ReceiverState, Refuse, Status};
@@ -33,7 +33,7 @@ impl Receiver {
             // A sender keeps to the receive window that it is told and sends no symbol that would
             // show the lack of memory: stale blocks have to go before the answer.
             if self.memory.is_half_used() {
-                self.discard_stale_blocks(now, key, Whose::Others);
+                self.discard_stale_blocks(now, key, DiscardFrom::OtherTransfers);
             }
             self.reply(key, Some(question));
         }

@@ -21,7 +21,7 @@ use crate::layout::BlockLayout;
 use crate::wire::{Announce, Body, Frame, ParseError, RefuseReason, Symbol};
 use memory::BlockMemory;
 use reassembly::{Reassembly, Taken};
-use stale::Whose;
+use stale::DiscardFrom;
 use transfers::{Entry, Question, State, Transfer, Transfers};
 
 /// The largest number of blocks of all transfers under way. Each takes two bytes of memory; 2^23
@@ -50,7 +50,7 @@ pub struct Receiver {
     /// The number of datagrams that the kernel has dropped at the full socket buffer.
     overflowed: u64,
     /// The number of symbols that were dropped because there was no memory for their block.
-    without_room: u64,
+    symbols_without_memory: u64,
     memory: BlockMemory,
     /// The next search for stale blocks comes no earlier than this.
     next_discard: Option<Instant>,
@@ -70,7 +70,7 @@ impl Receiver {
             config,
             transfers: Transfers::default(),
             overflowed: 0,
-            without_room: 0,
+            symbols_without_memory: 0,
             memory: BlockMemory::new(config.block_memory),
             next_discard: None,
             events: VecDeque::new(),
@@ -176,7 +176,7 @@ impl Receiver {
         mut taken: Taken,
     ) {
         if matches!(taken, Taken::NoRoom)
-            && self.discard_stale_blocks(now, key, Whose::Any)
+            && self.discard_stale_blocks(now, key, DiscardFrom::AllTransfers)
             && let Some(Entry { transfer, .. }) = self.transfers.entry(key)
         {
             taken = transfer.take_symbol(now, symbol, &mut self.memory);
@@ -186,7 +186,7 @@ impl Receiver {
                 self.events.push_back(ReceiverEvent::Block { key, block });
                 self.complete_if_whole(key);
             }
-            Taken::NoRoom => self.without_room += 1,
+            Taken::NoRoom => self.symbols_without_memory += 1,
             Taken::Kept | Taken::Useless => {}
         }
     }
@@ -268,8 +268,8 @@ impl Receiver {
 
     /// The number of symbols that were dropped since the last call because there was no memory for
     /// their block.
-    pub fn take_without_room(&mut self) -> u64 {
-        std::mem::take(&mut self.without_room)
+    pub fn take_symbols_without_memory(&mut self) -> u64 {
+        std::mem::take(&mut self.symbols_without_memory)
     }
 
     /// Whether a file is being verified. Such a file does not need its sender any more.

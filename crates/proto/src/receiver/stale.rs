@@ -16,11 +16,11 @@ const DISCARD_COST: Duration = Duration::from_micros(1);
 
 /// The transfers whose stale blocks may be discarded.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Whose {
+pub(super) enum DiscardFrom {
     /// All transfers.
-    Any,
+    AllTransfers,
     /// All transfers but the one that needs room.
-    Others,
+    OtherTransfers,
 }
 
 impl Receiver {
@@ -31,13 +31,13 @@ impl Receiver {
         &mut self,
         now: Instant,
         key: TransferKey,
-        whose: Whose,
+        from: DiscardFrom,
     ) -> bool {
         if self.next_discard.is_some_and(|next| now < next) {
             return false;
         }
-        let limit = match (whose, self.transfers.get(key)) {
-            (Whose::Any, Some(transfer)) => transfer.memory_limit(&self.memory),
+        let limit = match (from, self.transfers.get(key)) {
+            (DiscardFrom::AllTransfers, Some(transfer)) => transfer.memory_limit(&self.memory),
             _ => self.memory.limit(),
         };
         let is_promised = limit > self.memory.limit();
@@ -45,7 +45,7 @@ impl Receiver {
         let mut looked_at = 0;
         for (other, transfer) in self.transfers.iter() {
             let State::Receiving(reassembly) = transfer.state() else { continue };
-            if other == key && matches!(whose, Whose::Others) {
+            if other == key && matches!(from, DiscardFrom::OtherTransfers) {
                 continue;
             }
             let begin = waiting.len();

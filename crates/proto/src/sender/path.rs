@@ -24,7 +24,7 @@ pub(super) enum Queue {
     /// The queue is nearly as long as the longest recent queue.
     Long,
     /// The queue is neither long nor short.
-    Middling,
+    Intermediate,
     /// The queue is a small part of the longest recent queue.
     Short,
 }
@@ -55,7 +55,7 @@ impl Path {
         } else if queue < NEGLIGIBLE_QUEUE.max(self.longest_queue / 4) {
             Queue::Short
         } else {
-            Queue::Middling
+            Queue::Intermediate
         }
     }
 
@@ -70,7 +70,7 @@ impl Path {
             Queue::Long => self.loss_with_queue = smoothed(self.loss_with_queue),
             Queue::Short => self.loss_without_queue = smoothed(self.loss_without_queue),
             // The queue may have been full a moment before, so that the loss fits neither.
-            Queue::Middling => {}
+            Queue::Intermediate => {}
         }
     }
 
@@ -129,7 +129,7 @@ mod tests {
         let mut path = Path::default();
         assert_eq!(path.queue(MS, false), Queue::Short);
         assert_eq!(path.queue(9 * MS, false), Queue::Long);
-        assert_eq!(path.queue(5 * MS, false), Queue::Middling);
+        assert_eq!(path.queue(5 * MS, false), Queue::Intermediate);
         assert_eq!(path.queue(2 * MS, false), Queue::Short);
         assert_eq!(path.queue(MS, true), Queue::Long);
     }

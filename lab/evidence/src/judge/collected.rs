@@ -12,7 +12,6 @@ use stage::manifest::{Manifest, NodeDir, NodeEntry, Role};
 use stage::programs::STYLES;
 
 use super::Judgement;
-use crate::manifest::read_manifest;
 use crate::observed::{CapturedDatagram, Sighting, read_datagrams, read_sightings};
 
 /// The evidence of one server in one style's run.
@@ -41,7 +40,7 @@ pub(super) struct Evidence {
 
 impl Evidence {
     pub(super) fn load(dir: &Path) -> Result<Self, String> {
-        let manifest = read_manifest(dir).map_err(|error| error.to_string())?;
+        let manifest = Manifest::read_finished(dir).map_err(|error| error.to_string())?;
         if manifest.files.is_empty() {
             return Err("its URL list is empty".to_owned());
         }

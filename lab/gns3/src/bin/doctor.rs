@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::process::ExitCode;
 
 use clap::Parser;
-use gns3::doctor::{Health, examine};
+use gns3::doctor::{Health, Purpose, examine, text};
 use gns3::options::ServerOptions;
 use stage::tool;
 
@@ -24,8 +24,7 @@ fn main() -> ExitCode {
 /// Prints the findings. The exit code is 1 if the lab cannot do its main job on this machine.
 fn doctor(options: &ServerOptions) -> ExitCode {
     let findings = examine(&options.server, &options.user, &options.password);
-    for found in &findings {
-        println!("{found}");
-    }
-    tool::verdict(findings.iter().all(|found| found.health != Health::Ill))
+    print!("{}", text(&findings));
+    let mut of_lab = findings.iter().filter(|found| found.purpose == Purpose::Lab);
+    tool::verdict(of_lab.all(|found| found.health != Health::Ill))
 }

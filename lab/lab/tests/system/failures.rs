@@ -171,7 +171,7 @@ pub(crate) fn one_line_each() {
         assert!(stderr.contains("192.168.122.90:5005 confirmed logo-its-1.png"), "{stderr}");
     }
     for (arguments, code, says) in [
-        (&["--dir", "/nonexistent"][..], 1, "/nonexistent"),
+        (&["--dir", "/proc/nonexistent"][..], 1, "/proc/nonexistent"),
         (&["--interface", "eth7"], 1, "interface eth7"),
         (&["--nonsense"], 2, "--nonsense"),
         (&["--delay", "soon"], 2, "expected a duration"),

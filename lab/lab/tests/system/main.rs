@@ -4,12 +4,12 @@
 
 mod delivery;
 mod failures;
+mod first_steps;
 mod keys;
 mod lab;
 mod output;
 mod raw;
 
-use std::process::Command;
 use std::thread;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -72,6 +72,10 @@ fn main() {
         ),
         trial("the_log_of_workers_is_shown".into(), output::workers_log),
         trial("lines_come_in_the_scripts_order".into(), output::order_of_lines),
+        trial("missing_folders_are_made".into(), first_steps::missing_folders),
+        trial("without_internet_there_is_advice".into(), first_steps::no_internet),
+        trial("quiet_and_verbose".into(), first_steps::quiet_and_verbose),
+        trial("mistyped_values_bring_a_hint".into(), first_steps::hints),
         trial("raw_reaches_a_python_server".into(), raw::raw_to_python)
             .with_ignored_flag(!has("python3")),
         trial("a_python_client_reaches_the_server".into(), raw::raw_from_python)
@@ -88,5 +92,5 @@ fn trial(name: String, test: impl FnOnce() + Send + 'static) -> Trial {
 }
 
 fn has(program: &str) -> bool {
-    Command::new(program).arg("--version").output().is_ok()
+    stage::system::find(program).is_some()
 }

@@ -10,12 +10,15 @@ use ureq::config::{Config, ConfigBuilder};
 use ureq::http::Response;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::typestate::AgentScope;
-use ureq::{Agent, Body, BodyReader, Proxy, ProxyProtocol};
-use url::Position;
+use ureq::{Agent, Body, BodyReader, Proxy, ProxyProtocol, Timeout};
+use url::{Host, Position};
 
 use super::connections::{Connections, Keeping, Lease};
 use super::{BUFFER_LEN, FetchError};
 
+/// The longest wait for a host's address: less than the usual `--timeout`, so that the reason of a
+/// failure is told.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(8);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that sends nothing for this long is given up.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -134,7 +137,7 @@ pub(super) fn get(url: &str) -> Result<HttpResponse, FetchError> {
 }
 
 fn respond(url: &str, lease: &mut Lease<'_, Agent>) -> Result<Response<Body>, FetchError> {
-    let http = |error| FetchError::Http { url: url.to_owned(), error: Box::new(error) };
+    let http = |error| fetch_error(url, error);
     let parsed = url::Url::parse(url);
     let origin = parsed.as_ref().map_or("", |parsed| &parsed[..Position::BeforePath]).to_owned();
     // The URL is encoded as in browsers: spaces, for example.
@@ -149,8 +152,30 @@ fn respond(url: &str, lease: &mut Lease<'_, Agent>) -> Result<Response<Body>, Fe
         redirects -= 1;
     }
     let agent = TRUSTING_AGENT.as_ref().map_err(|error| FetchError::Trust(error.clone()))?;
-    let request = agent.get(requested).config().max_redirects(redirects).build();
-    request.call().map_err(http)
+    // A redirection may lead to any host.
+    let request = agent.get(requested).config().max_redirects(redirects);
+    request.timeout_resolve(Some(RESOLVE_TIMEOUT)).build().call().map_err(http)
+}
+
+/// The error of a request for `url`.
+fn fetch_error(url: &str, error: ureq::Error) -> FetchError {
+    let reason = match &error {
+        ureq::Error::HostNotFound => Some("host not found".to_owned()),
+        ureq::Error::Timeout(Timeout::Resolve) => {
+            Some(format!("no name server answered within {} s", RESOLVE_TIMEOUT.as_secs()))
+        }
+        // The standard library has no kind of error for it.
+        ureq::Error::Io(error) => {
+            let said = error.to_string();
+            said.strip_prefix("failed to lookup address information: ").map(str::to_owned)
+        }
+        _ => None,
+    };
+    let url = url.to_owned();
+    match reason {
+        Some(reason) => FetchError::NotResolved { url, reason },
+        None => FetchError::Http { url, error: Box::new(error) },
+    }
 }
 
 /// Requests `url` without certificates. A server may close a used connection at any time: the
@@ -160,10 +185,17 @@ fn get_plainly(
     origin: &str,
     lease: &mut Lease<'_, Agent>,
 ) -> Result<Response<Body>, ureq::Error> {
-    match lease.connection(origin).get(url).call() {
+    // A limit of the time for a look-up costs a thread, which an address does not need.
+    let has_name =
+        url::Url::parse(url).is_ok_and(|url| matches!(url.host(), Some(Host::Domain(_))));
+    let timeout = has_name.then_some(RESOLVE_TIMEOUT);
+    let call = |lease: &mut Lease<'_, Agent>| {
+        lease.connection(origin).get(url).config().timeout_resolve(timeout).build().call()
+    };
+    match call(lease) {
         Err(ureq::Error::Io(_)) if lease.has_served() => {
             lease.close();
-            lease.connection(origin).get(url).call()
+            call(lease)
         }
         result => result,
     }

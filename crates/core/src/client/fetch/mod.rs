@@ -33,6 +33,9 @@ pub struct Download {
     pub digest: FileDigest,
 }
 
+/// The words of the error message when a host's address cannot be found.
+pub const NOT_RESOLVED: &str = "the host's name cannot be looked up";
+
 /// The reason why a URL could not be downloaded.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
@@ -43,6 +46,14 @@ pub enum FetchError {
         url: String,
         /// The reason.
         error: Box<ureq::Error>,
+    },
+    /// The address of the server, or of the proxy, cannot be found.
+    #[error("{url}: {NOT_RESOLVED}: {reason}")]
+    NotResolved {
+        /// The URL.
+        url: String,
+        /// The reason.
+        reason: String,
     },
     /// The body ended too early or stalled.
     #[error("{url}: broke off after {bytes} bytes: {error}")]

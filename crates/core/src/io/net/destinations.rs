@@ -1,5 +1,6 @@
 //! The destinations of datagrams.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -15,6 +16,19 @@ pub struct Destinations {
     pub port: u16,
     /// The interface to send broadcast and multicast through.
     pub interface: Option<Interface>,
+}
+
+impl fmt::Display for Destinations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, socket) in self.sockets().enumerate() {
+            let comma = if index > 0 { ", " } else { "" };
+            write!(f, "{comma}{socket}")?;
+        }
+        match &self.interface {
+            Some(interface) => write!(f, " through {interface}"),
+            None => f.write_str(" through the interface of the route"),
+        }
+    }
 }
 
 impl Destinations {

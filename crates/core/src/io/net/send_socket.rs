@@ -82,6 +82,7 @@ impl SendSocket {
         let _ = socket.set_send_buffer_size(SEND_BUFFER);
         let mtus = destinations.sockets().map(|target| super::path_mtu(&socket, target));
         let path_mtu = mtus.min().unwrap_or(ETHERNET_MTU);
+        log::info!("sending to {destinations}, packets of at most {path_mtu} bytes");
         Ok(Self {
             sender: TrainSender::new(UdpSocket { socket, state }, segmentation),
             destinations: destinations.clone(),

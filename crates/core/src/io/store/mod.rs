@@ -12,7 +12,7 @@ pub use incoming_file::{IncomingFile, Naming, PublishedFile, StoreError};
 pub use name::{safe_file_name, with_number};
 pub use partial::remove_abandoned_files;
 
-use std::fs::{File, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -36,6 +36,18 @@ pub fn temporary_file(dir: &Path) -> io::Result<NamedTempFile> {
     // The lock shows that somebody writes the file. File systems without locks do without it.
     let _ = file.as_file().try_lock();
     Ok(file)
+}
+
+/// Makes the folder `dir` with its parents. Returns `false` if it is there already.
+///
+/// # Errors
+/// The folder cannot be made, or something else has its name.
+pub fn make_dir(dir: &Path) -> io::Result<bool> {
+    if dir.is_dir() {
+        return Ok(false);
+    }
+    fs::create_dir_all(dir)?;
+    Ok(true)
 }
 
 /// Makes every rename in `dir` so far survive a loss of power.
