@@ -10,6 +10,7 @@ use report::content::{Content, Student};
 use report::words::Language;
 use report::{ReportError, page, pdf};
 use siar_core::io::store::temporary_file;
+use stage::run_folder::REPORTS;
 use stage::tool;
 
 /// Makes the report of a run of the lab: report.pdf and report.html.
@@ -73,7 +74,7 @@ fn make(options: Options) -> Result<[PathBuf; 2], ReportError> {
     let words = options.lang.text();
     let made =
         [pdf::typeset(&content, words, &template)?, page::render(&content, words)?.into_bytes()];
-    let paths = ["report.pdf", "report.html"].map(|name| options.out.join(name));
+    let paths = REPORTS.map(|(name, _)| options.out.join(name));
     for (path, bytes) in paths.iter().zip(made) {
         write_whole(path, &bytes)
             .map_err(|error| ReportError::File { path: path.clone(), error })?;

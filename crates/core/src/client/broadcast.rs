@@ -232,14 +232,15 @@ fn broadcast_reliably(
         });
     watch.finish(&sender, voice);
     let outcomes = sender.outcomes();
-    for (server, reason) in unconfirmed(&outcomes) {
-        voice.event(EventKind::Unconfirmed { server, reason });
+    let unconfirmed = unconfirmed(&outcomes);
+    for (server, reason) in &unconfirmed {
+        voice.event(EventKind::Unconfirmed { server: server.clone(), reason: reason.clone() });
     }
     driven?;
     if keeps_open {
         socket.put_back();
     }
-    check_outcomes(file, config, &outcomes)
+    check_outcomes(file, config, &outcomes, unconfirmed)
 }
 
 /// The servers that did not confirm the file, each with its reason.
@@ -255,13 +256,13 @@ fn check_outcomes(
     file: &Download,
     config: &BroadcastConfig,
     outcomes: &[Outcome],
+    unconfirmed: Vec<(String, String)>,
 ) -> Result<(), BroadcastError> {
     let name = file.name.clone();
     if outcomes.is_empty() {
         let port = config.destinations.port;
         return Err(BroadcastError::NobodyJoined { name, wait: config.join_wait, port });
     }
-    let unconfirmed = unconfirmed(outcomes);
     if !unconfirmed.is_empty() {
         return Err(if file.content.has_changed() {
             BroadcastError::Changed { path: file.path.clone(), unconfirmed }

@@ -9,6 +9,10 @@ use crate::event::{Event, EventKind, Phase, Progress};
 /// The largest number of tasks that get bars: more bars would not fit the terminal.
 const MAX_BARS: usize = 40;
 
+/// The template of the bar of all files.
+const ALL: &str =
+    "{prefix:>12} all files    {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+
 /// The bars of a run.
 #[derive(Debug)]
 pub struct Bars {
@@ -64,7 +68,7 @@ impl Bars {
                 bar.show("{prefix:>12} queued", 0, 0);
                 self.bars.insert(task.clone(), bar);
                 if self.bars.len() == 2 && self.all.is_none() {
-                    self.all = Some(self.screen.add(ProgressBar::new(0)));
+                    self.all = Some(self.screen.add(ProgressBar::new(0).with_style(style(ALL))));
                 }
             }
             EventKind::BroadcastStarted { bytes, .. } => {
@@ -110,11 +114,6 @@ impl Bars {
             .files
             .values()
             .fold((0, 0), |(sent, all), (done, bytes)| (sent + done, all + bytes));
-        if all.length() == Some(0) {
-            all.set_style(style(
-                "{prefix:>12} all files    {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
-            ));
-        }
         all.update(|state| {
             state.set_len(bytes);
             state.set_pos(sent);

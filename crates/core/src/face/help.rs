@@ -29,29 +29,23 @@ pub(super) fn client_command(style: Style) -> Command {
     }
 }
 
-fn about(style: Style) -> &'static str {
-    match style {
+fn about(style: Style) -> String {
+    let concurrency = match style {
         Style::Mp => {
-            "Download files over HTTP(S), or read local files, and broadcast each of them over UDP \
-             to every server: one child process for each file, as multi_process.py does with \
-             multiprocessing.Process."
+            "one child process for each file, as multi_process.py does with multiprocessing.Process"
         }
-        Style::Mt => {
-            "Download files over HTTP(S), or read local files, and broadcast each of them over UDP \
-             to every server: one thread for each file, as multi_thread.py does with \
-             threading.Thread."
-        }
+        Style::Mt => "one thread for each file, as multi_thread.py does with threading.Thread",
         Style::MpAsync => {
-            "Download files over HTTP(S), or read local files, and broadcast each of them over UDP \
-             to every server: in a pool of worker processes, as multi_process_async.py does with \
-             multiprocessing.Pool."
+            "in a pool of worker processes, as multi_process_async.py does with multiprocessing.Pool"
         }
         Style::MtAsync => {
-            "Download files over HTTP(S), or read local files, and broadcast each of them over UDP \
-             to every server: in a pool of threads, as multi_thread_async.py does with \
-             ThreadPoolExecutor."
+            "in a pool of threads, as multi_thread_async.py does with ThreadPoolExecutor"
         }
-    }
+    };
+    format!(
+        "Download files over HTTP(S), or read local files, and broadcast each of them over UDP to \
+         every server: {concurrency}."
+    )
 }
 
 #[cfg(test)]

@@ -140,11 +140,15 @@ fn respond(url: &str, lease: &mut Lease<'_, Agent>) -> Result<Response<Body>, Fe
     let http = |error| fetch_error(url, error);
     let parsed = url::Url::parse(url);
     let origin = parsed.as_ref().map_or("", |parsed| &parsed[..Position::BeforePath]).to_owned();
+    // A limit of the time for a look-up costs a thread, which an address does not need.
+    let has_name =
+        parsed.as_ref().is_ok_and(|parsed| matches!(parsed.host(), Some(Host::Domain(_))));
+    let resolve_timeout = has_name.then_some(RESOLVE_TIMEOUT);
     // The URL is encoded as in browsers: spaces, for example.
     let mut requested = parsed.map_or_else(|_| url.to_owned(), String::from);
     let mut redirects = MAX_REDIRECTS;
     if !needs_certificates(&requested, CONFIG.proxy()) {
-        let response = get_plainly(&requested, &origin, lease).map_err(http)?;
+        let response = get_plainly(&requested, &origin, resolve_timeout, lease).map_err(http)?;
         let Some(elsewhere) = redirected(&requested, &response) else { return Ok(response) };
         drop(response);
         lease.close();
@@ -183,14 +187,11 @@ fn fetch_error(url: &str, error: ureq::Error) -> FetchError {
 fn get_plainly(
     url: &str,
     origin: &str,
+    resolve_timeout: Option<Duration>,
     lease: &mut Lease<'_, Agent>,
 ) -> Result<Response<Body>, ureq::Error> {
-    // A limit of the time for a look-up costs a thread, which an address does not need.
-    let has_name =
-        url::Url::parse(url).is_ok_and(|url| matches!(url.host(), Some(Host::Domain(_))));
-    let timeout = has_name.then_some(RESOLVE_TIMEOUT);
     let call = |lease: &mut Lease<'_, Agent>| {
-        lease.connection(origin).get(url).config().timeout_resolve(timeout).build().call()
+        lease.connection(origin).get(url).config().timeout_resolve(resolve_timeout).build().call()
     };
     match call(lease) {
         Err(ureq::Error::Io(_)) if lease.has_served() => {
@@ -264,7 +265,7 @@ mod tests {
             Connections::new(Keeping { idle_timeout: long, max_lifetime: long }, plain_agent);
         [(); 2].map(|()| {
             let mut lease = connections.lease();
-            let mut response = get_plainly(url, "a", &mut lease).unwrap();
+            let mut response = get_plainly(url, "a", None, &mut lease).unwrap();
             assert_eq!(response.body_mut().read_to_string().unwrap(), "hi");
             let has_served = lease.has_served();
             lease.keep();
