@@ -67,13 +67,14 @@ pub fn sealed(bytes: &[u8]) {
     }
 }
 
-/// A name becomes one visible path component.
+/// A name becomes one path component, and no temporary file of ours.
 pub fn name(bytes: &[u8]) {
     let name = String::from_utf8_lossy(bytes);
     let safe = safe_file_name(&name);
     for safe in [&safe, &with_number(&safe, 4_294_967_295)] {
         assert!(!safe.is_empty() && safe.len() <= 255, "{safe:?}");
-        assert!(!safe.contains(['/', '\\', '\0']) && !safe.starts_with('.'), "{safe:?}");
+        assert!(!safe.contains(['/', '\\', '\0']) && !safe.starts_with(".siar-"), "{safe:?}");
+        assert!(safe != "." && safe != "..", "{safe:?}");
         assert_eq!(Path::new(safe).components().count(), 1, "{safe:?}");
     }
 }

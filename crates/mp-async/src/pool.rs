@@ -301,7 +301,7 @@ done
     }
 
     fn job(url: &str) -> Job {
-        let task = Task { name: "t".to_owned(), url: url.to_owned() };
+        let task = Task::new("t", url);
         Job::new(Style::MpAsync, task, config(), false)
     }
 

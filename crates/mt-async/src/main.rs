@@ -17,8 +17,8 @@ fn download_and_broadcast_all(run: &Run) {
     let mut futures = Vec::new();
     for task in run.tasks() {
         run.print_downloading(task);
-        let (url, config, voice) = (task.url.clone(), run.config(), run.voice(task));
-        let future = executor.submit(move || download_and_broadcast(&url, &config, &voice));
+        let (work, config, voice) = (task.clone(), run.config(), run.voice(task));
+        let future = executor.submit(move || download_and_broadcast(&work, &config, &voice));
         futures.push((task, future));
     }
 

@@ -16,13 +16,13 @@ fn download_and_broadcast_all(run: &Run) {
     let mut threads = Vec::new();
     for task in run.tasks() {
         run.print_downloading(task);
-        let (url, config, voice) = (task.url.clone(), run.config(), run.voice(task));
+        let (work, config, voice) = (task.clone(), run.config(), run.voice(task));
         // No counterpart in the script: a thread that was started earlier would only wait.
-        let turn = Turn::wait(&url);
+        let turn = Turn::wait(&task.url);
         threads.push((
             task,
             Thread::start(&task.name, move || {
-                download_and_broadcast_in_turn(turn, &url, &config, &voice)
+                download_and_broadcast_in_turn(turn, &work, &config, &voice)
             }),
         ));
     }

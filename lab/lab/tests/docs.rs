@@ -7,12 +7,30 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use clap::CommandFactory;
+use siar_core::event::{Event, EventKind, Style};
+use siar_core::face::options::{ClientOptions, ServerOptions};
+
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
 fn read(name: &str) -> String {
     fs::read_to_string(workspace().join(name)).unwrap()
+}
+
+/// The paths of all Markdown documents, from the workspace's root.
+fn documents() -> Vec<String> {
+    let mut names = Vec::new();
+    for folder in ["", "docs/"] {
+        for entry in fs::read_dir(workspace().join(folder)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if name.ends_with(".md") {
+                names.push(format!("{folder}{name}"));
+            }
+        }
+    }
+    names
 }
 
 /// The lines of fenced `sh` blocks, without their comments.
@@ -51,17 +69,132 @@ fn both_readmes_have_the_same_commands() {
     assert_eq!(without_blocks(&english), without_blocks(&indonesian));
 }
 
+/// The documents that students and teachers need are there in both languages.
+#[test]
+fn translations_have_the_same_commands_and_headings() {
+    for name in ["README", "docs/GRADING", "docs/GNS3"] {
+        let (english, indonesian) = (read(&format!("{name}.md")), read(&format!("{name}.id.md")));
+        assert_eq!(commands(&english), commands(&indonesian), "{name}");
+        let headings = |text: &str| {
+            let parts = text.split("```").step_by(2).collect::<String>();
+            let lines = parts.lines().filter(|line| line.starts_with('#'));
+            lines.map(|line| line.chars().take_while(|c| *c == '#').count()).collect::<Vec<_>>()
+        };
+        assert_eq!(headings(&english), headings(&indonesian), "{name}");
+    }
+}
+
+/// Both tables of options are complete.
+#[test]
+fn every_option_stands_in_the_readmes() {
+    for command in [ClientOptions::command(), ServerOptions::command()] {
+        let options = command
+            .get_arguments()
+            .filter_map(|argument| Some((argument.get_long()?.to_owned(), argument.get_short())));
+        let options: Vec<_> = options.collect();
+        assert!(options.len() > 10, "{options:?}");
+        for (long, short) in options {
+            for name in ["README.md", "README.id.md"] {
+                let text = read(name);
+                let is_short = short.is_some_and(|short| text.contains(&format!("`-{short}`")));
+                assert!(is_short || text.contains(&format!("`--{long}")), "{name} lacks --{long}");
+            }
+        }
+    }
+}
+
+/// `docs/EVENTS.md` has a section for each event, with exactly its fields, and true examples.
+#[test]
+fn the_events_are_documented() {
+    let text = read("docs/EVENTS.md");
+    let common = fields(section(&text, "## Common fields"));
+    let mut headings: Vec<_> = text.lines().filter(|line| line.starts_with("### ")).collect();
+    for kind in every_kind() {
+        let mut event = Event::now(kind);
+        (event.style, event.task) = (Some(Style::Mt), Some("a".to_owned()));
+        let serde_json::Value::Object(object) = serde_json::to_value(&event).unwrap() else {
+            panic!("{event:?} is no object");
+        };
+        let name = object["event"].as_str().unwrap().to_owned();
+        let heading = format!("### `{name}`");
+        let section = section(&text, &heading);
+        headings.retain(|line| *line != heading);
+        let own: BTreeSet<_> =
+            object.keys().filter(|key| !common.contains(*key)).cloned().collect();
+        assert_eq!(fields(section), own, "{name}");
+        let example = section.lines().find(|line| line.starts_with('{')).unwrap();
+        let example: Event = serde_json::from_str(example).unwrap();
+        assert_eq!(std::mem::discriminant(&example.kind), std::mem::discriminant(&event.kind));
+    }
+    assert_eq!(headings, Vec::<&str>::new(), "no such events");
+}
+
+/// The text below a heading, up to the next one.
+fn section<'a>(text: &'a str, heading: &str) -> &'a str {
+    let found = text.split_once(&format!("{heading}\n"));
+    let (_, rest) = found.unwrap_or_else(|| panic!("no section {heading}"));
+    rest.split("\n#").next().unwrap()
+}
+
+/// The names in the first column of a table.
+fn fields(section: &str) -> BTreeSet<String> {
+    let names = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    names.map(|(name, _)| name.to_owned()).collect()
+}
+
+/// One event of each kind.
+fn every_kind() -> Vec<EventKind> {
+    use EventKind::*;
+    // A new kind does not compile until it stands here; it must be added below as well.
+    let name = |kind: &EventKind| match kind {
+        RunStarted | TaskQueued { .. } | DownloadStarted | DownloadFinished { .. } => (),
+        DelayFinished | BroadcastStarted { .. } | ServerJoined { .. } | SourceSent { .. } => (),
+        RepairSent { .. } | FinishesLater { .. } | Confirmed { .. } | Unconfirmed { .. } => (),
+        TaskFinished { .. } | TaskFailed { .. } | RunFinished { .. } | Listening { .. } => (),
+        TransferStarted { .. } | Resumed { .. } | Received { .. } | TransferFailed { .. } => (),
+        Dropped { .. } => (),
+    };
+    let text = || "a".to_owned();
+    let (seconds, bytes, datagrams) = (1.5, 1, 1);
+    let kinds = vec![
+        RunStarted,
+        TaskQueued { url: text() },
+        DownloadStarted,
+        DownloadFinished { bytes },
+        DelayFinished,
+        BroadcastStarted { transfer: text(), name: text(), bytes, blake3: text() },
+        ServerJoined { server: text() },
+        SourceSent { datagrams },
+        RepairSent { datagrams, first_seconds: seconds, last_seconds: seconds },
+        FinishesLater { server: text() },
+        Confirmed { server: text() },
+        Unconfirmed { server: text(), reason: text() },
+        TaskFinished { seconds },
+        TaskFailed { error: text() },
+        RunFinished { seconds, failed: 1 },
+        Listening { address: text() },
+        TransferStarted { transfer: text(), from: text(), name: text(), bytes },
+        Resumed { transfer: text(), name: text(), bytes },
+        Received { transfer: text(), from: text(), path: text(), bytes, blake3: text(), seconds },
+        TransferFailed { transfer: text(), from: text(), reason: text() },
+        Dropped { reason: text(), count: 1 },
+    ];
+    kinds.iter().for_each(name);
+    kinds
+}
+
 #[test]
 fn links_between_documents_have_a_target() {
-    for name in ["README.md", "README.id.md", "ARCHITECTURE.md", "docs/GRADING.md", "docs/GNS3.md"]
-    {
-        let text = read(name);
+    let names = documents();
+    assert!(names.len() > 10, "{names:?}");
+    for name in names {
+        let text = read(&name);
         for link in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')) {
             let target = link.0.split('#').next().unwrap();
             if target.is_empty() || target.contains("://") {
                 continue;
             }
-            let path = workspace().join(name).parent().unwrap().join(target);
+            let path = workspace().join(&name).parent().unwrap().join(target);
             assert!(path.exists(), "{name}: {target}");
         }
     }

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::broadcast::{BroadcastConfig, BroadcastError, broadcast};
-use super::fetch::{FetchError, fetch};
+use super::fetch::{FetchConfig, FetchError, NameSource, fetch};
 use super::turns::Turn;
+use super::urls::Task;
 use crate::event::{EventKind, Phase, TaskVoice};
 use crate::panics::caught;
 
@@ -20,6 +21,8 @@ pub struct TaskConfig {
     pub dir: PathBuf,
     /// The largest download, in bytes.
     pub max_file: u64,
+    /// Whether a server's `Content-Disposition` names its file.
+    pub remote_name: bool,
     /// Simulated work between download and broadcast.
     pub delay: Duration,
     /// Whether the connection and the socket are kept for a moment, for the next task of the
@@ -43,18 +46,18 @@ pub enum TaskError {
     Panicked(String),
 }
 
-/// Downloads `url`, waits the configured delay, broadcasts the file and waits for confirmation, as
+/// Downloads a task's file, waits the configured delay, broadcasts the file and waits for confirmation, as
 /// the Python scripts' `download_bc_gambar` (`library.py`, line 20). Returns how long the task
 /// took.
 ///
 /// # Errors
 /// The download or the broadcast failed or panicked; a panic affects no other task.
 pub fn download_and_broadcast(
-    url: &str,
+    task: &Task,
     config: &TaskConfig,
     voice: &TaskVoice,
 ) -> Result<Duration, TaskError> {
-    download_and_broadcast_in_turn(Turn::wait(url), url, config, voice)
+    download_and_broadcast_in_turn(Turn::wait(&task.url), task, config, voice)
 }
 
 /// Does the same as [`download_and_broadcast`], with a turn that was waited for before.
@@ -63,17 +66,17 @@ pub fn download_and_broadcast(
 /// The errors are those of [`download_and_broadcast`].
 pub fn download_and_broadcast_in_turn(
     turn: Turn,
-    url: &str,
+    task: &Task,
     config: &TaskConfig,
     voice: &TaskVoice,
 ) -> Result<Duration, TaskError> {
-    caught(|| perform(turn, url, config, voice))
+    caught(|| perform(turn, task, config, voice))
         .unwrap_or_else(|said| Err(TaskError::Panicked(said)))
 }
 
 fn perform(
     turn: Turn,
-    url: &str,
+    task: &Task,
     config: &TaskConfig,
     voice: &TaskVoice,
 ) -> Result<Duration, TaskError> {
@@ -87,7 +90,17 @@ fn perform(
             voice.progress(Phase::Downloading, bytes, total);
         }
     };
-    let file = fetch(turn, url, &config.dir, config.max_file, config.keeps_open, progress)?;
+    let fetch_config = FetchConfig {
+        dir: &config.dir,
+        name: match &task.file_name {
+            Some(name) => NameSource::Given(name),
+            None if config.remote_name => NameSource::Response,
+            None => NameSource::Url,
+        },
+        limit: config.max_file,
+        keeps_open: config.keeps_open,
+    };
+    let file = fetch(turn, &task.url, &fetch_config, progress)?;
     voice.event(EventKind::DownloadFinished { bytes: file.bytes });
 
     simulate_work(config.delay, voice);
@@ -140,6 +153,7 @@ mod tests {
         let config = TaskConfig {
             dir: PathBuf::from("."),
             max_file: u64::MAX,
+            remote_name: false,
             delay: Duration::ZERO,
             keeps_open: false,
             broadcast: BroadcastConfig {
@@ -155,7 +169,8 @@ mod tests {
             },
         };
         let voice = TaskVoice::new(Style::Mt, "a file", Arc::new(Panicking));
-        let error = download_and_broadcast("file:///missing", &config, &voice).unwrap_err();
+        let task = Task::new("a file", "file:///missing");
+        let error = download_and_broadcast(&task, &config, &voice).unwrap_err();
         assert_eq!(error.to_string(), "panicked: at once");
     }
 }

@@ -11,6 +11,16 @@ pub struct Task {
     pub name: String,
     /// The URL: HTTP or HTTPS; from a command line also `file:`, for a local file.
     pub url: String,
+    /// The name that the command line gives the file, if it does.
+    pub file_name: Option<String>,
+}
+
+impl Task {
+    /// Makes a task whose file has the name that its URL or its server gives it.
+    #[must_use]
+    pub fn new(name: &str, url: &str) -> Self {
+        Self { name: name.to_owned(), url: url.to_owned(), file_name: None }
+    }
 }
 
 /// The Python scripts' list (`library.py`, lines 10 to 17).
@@ -69,6 +79,12 @@ pub enum UrlListError {
         /// The argument as it was given.
         argument: String,
     },
+    /// Two arguments of the command line have the same name.
+    #[error("two files are named {name}: give each NAME=URL a name of its own")]
+    Twice {
+        /// The name.
+        name: String,
+    },
     /// The list is empty.
     #[error("URL list {path} is empty")]
     Empty {
@@ -80,7 +96,7 @@ pub enum UrlListError {
 /// Returns the Python scripts' four files.
 #[must_use]
 pub fn built_in() -> Vec<Task> {
-    BUILT_IN.map(|(name, url)| Task { name: name.to_owned(), url: url.to_owned() }).into()
+    BUILT_IN.map(|(name, url)| Task::new(name, url)).into()
 }
 
 /// Reads a TOML table `name = "url"`; the tasks keep its order.
@@ -112,29 +128,50 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Task>, UrlListError> {
         .collect()
 }
 
-/// Returns the tasks of a command line's URLs and files, with the keys `url1`, `url2`, …. Only a
-/// command line can name a local file: a list may come from a stranger, and must not disclose
-/// secrets.
+/// Returns the tasks of a command line's URLs and files, with the keys `url1`, `url2`, …. In
+/// `NAME=URL` and `NAME=FILE`, `NAME` is the key, and the file's name at the servers. Only a command
+/// line can name a local file: a list may come from a stranger, and must not disclose secrets.
 ///
 /// # Errors
-/// An argument is neither a URL nor a file.
+/// An argument is neither a URL nor a file, or two tasks have the same key.
 pub fn from_arguments(arguments: &[String]) -> Result<Vec<Task>, UrlListError> {
-    (1..)
-        .zip(arguments)
-        .map(|(number, argument)| {
-            let is_url = is_http_url(argument) || local_path(argument).is_some();
-            let url = if is_url { Some(argument.clone()) } else { file_url(argument) };
-            let no_such_file = || UrlListError::NoSuchFile { argument: argument.clone() };
-            Ok(Task { name: format!("url{number}"), url: url.ok_or_else(no_such_file)? })
-        })
-        .collect()
+    let mut tasks: Vec<Task> = Vec::new();
+    for (number, argument) in (1..).zip(arguments) {
+        let task = match (source_url(argument), argument.split_once('=')) {
+            (Some(url), _) => Task { name: format!("url{number}"), url, file_name: None },
+            (None, Some((name, source))) if !name.is_empty() && !name.contains('/') => {
+                named_task(name, source)?
+            }
+            (None, _) => return Err(UrlListError::NoSuchFile { argument: argument.clone() }),
+        };
+        if tasks.iter().any(|other| other.name == task.name) {
+            return Err(UrlListError::Twice { name: task.name });
+        }
+        tasks.push(task);
+    }
+    Ok(tasks)
+}
+
+fn named_task(name: &str, source: &str) -> Result<Task, UrlListError> {
+    let no_such_file = || UrlListError::NoSuchFile { argument: source.to_owned() };
+    if name.chars().any(char::is_control) {
+        return Err(UrlListError::Name { name: name.to_owned() });
+    }
+    let url = source_url(source).ok_or_else(no_such_file)?;
+    Ok(Task { name: name.to_owned(), url, file_name: Some(name.to_owned()) })
+}
+
+/// Returns the URL that an argument is, or that of the file that it names.
+fn source_url(argument: &str) -> Option<String> {
+    let is_url = is_http_url(argument) || local_path(argument).is_some();
+    if is_url { Some(argument.to_owned()) } else { file_url(argument) }
 }
 
 fn check(name: String, url: String) -> Result<Task, UrlListError> {
     if name.chars().any(char::is_control) {
         Err(UrlListError::Name { name })
     } else if is_http_url(&url) {
-        Ok(Task { name, url })
+        Ok(Task { name, url, file_name: None })
     } else {
         Err(UrlListError::NotAUrl { name, url })
     }
@@ -201,6 +238,32 @@ mod tests {
         assert!(from_arguments(&["nonsense".to_owned()]).is_err());
         assert!(from_arguments(&["file://elsewhere/a".to_owned()]).is_err());
         assert_eq!(from_arguments(&["http://a/b".to_owned()]).unwrap()[0].name, "url1");
+    }
+
+    #[test]
+    fn a_name_can_be_given_on_the_command_line() {
+        let tasks = |arguments: &[&str]| {
+            let arguments: Vec<_> = arguments.iter().map(|&text| text.to_owned()).collect();
+            from_arguments(&arguments)
+        };
+        let found = tasks(&["data.csv=https://a/b?x=1", "https://a/b?x=1"]).unwrap();
+        assert_eq!(
+            (found[0].name.as_str(), found[0].url.as_str()),
+            ("data.csv", "https://a/b?x=1")
+        );
+        assert_eq!(found[0].file_name.as_deref(), Some("data.csv"));
+        assert_eq!((found[1].name.as_str(), &found[1].file_name), ("url2", &None));
+        let error = tasks(&["a=https://a/b", "a=https://a/c"]).unwrap_err();
+        assert!(matches!(error, UrlListError::Twice { .. }), "{error}");
+        let error = tasks(&["a=www.its.ac.id/x"]).unwrap_err();
+        assert!(error.to_string().contains("mean https://www.its.ac.id/x?"), "{error}");
+        assert!(matches!(tasks(&["a\n=https://a/b"]), Err(UrlListError::Name { .. })));
+        assert!(tasks(&["=https://a/b"]).is_err() && tasks(&["a/b=https://a/b"]).is_err());
+        // A file whose name holds the sign is itself.
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a=b");
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(tasks(&[path.to_str().unwrap()]).unwrap()[0].file_name, None);
     }
 
     #[test]

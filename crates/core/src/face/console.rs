@@ -15,7 +15,7 @@ use super::event_file::{EventFile, EventFileError};
 use super::logger;
 use super::options::{ColorChoice, ConsoleOptions};
 use super::printer::{Printer, PrinterOptions};
-use super::screen::{Message, Screen};
+use super::screen::{Message, Screen, ScreenError};
 use crate::client::activity::Activity;
 use crate::event::{Event, EventKind, Observer, Progress};
 
@@ -35,7 +35,11 @@ const LAST_MESSAGE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Prints an error on standard error from a thread of its own: nobody may read standard error.
 pub(super) fn say_last_error(error: &dyn Display) {
-    let text = format!("error: {error}\n");
+    say_last("error", error);
+}
+
+fn say_last(label: &str, message: &dyn Display) {
+    let text = format!("{label}: {message}\n");
     let (said, is_said) = channel::bounded(1);
     let say = move || {
         // If standard error cannot be written to, no other place is left for the message.
@@ -101,13 +105,20 @@ impl Console {
     /// Waits until all events are written and all messages are printed, and returns the exit code
     /// of the process. With `patience`, waiting ends when nothing could be printed for that time.
     pub(crate) fn finish(&self, is_success: bool, patience: Option<Duration>) -> ExitCode {
-        let written = self.event_file.as_ref().map_or(Ok(()), |file| file.finish(patience));
-        let written = written.map_err(|error| error.to_string());
-        let shown = self.screen.finish(patience);
         let mut is_success = is_success;
-        for error in [written.err(), shown.err()].into_iter().flatten() {
+        let written = self.event_file.as_ref().map_or(Ok(()), |file| file.finish(patience));
+        if let Err(error) = written {
             is_success = false;
             say_last_error(&error);
+        }
+        match self.screen.finish(patience) {
+            Ok(()) => {}
+            // The exit code tells of the files.
+            Err(error @ ScreenError::Unread(_)) => say_last("warning", &error),
+            Err(error @ ScreenError::Panicked) => {
+                is_success = false;
+                say_last_error(&error);
+            }
         }
         if is_success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }

@@ -29,8 +29,8 @@ const REPAIR_MEMORY: usize = 12 << 20;
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct ClientOptions {
-    /// URLs to download, or local files (paths or file:// URLs); default: the built-in list (its, detik, file2, file3)
-    #[arg(value_name = "URL|FILE", conflicts_with = "urls")]
+    /// URLs to download, or local files (paths or file:// URLs); NAME= names the file; default: the built-in list (its, detik, file2, file3)
+    #[arg(value_name = "[NAME=]URL|FILE", conflicts_with = "urls")]
     pub url: Vec<String>,
     /// TOML table `name = "url"`, in order
     #[arg(long, value_name = "FILE", env = "SIAR_URLS")]
@@ -59,6 +59,9 @@ pub struct ClientOptions {
     /// Largest file, e.g. 1GiB; a larger download is aborted, a larger local file is refused
     #[arg(long, value_name = "SIZE", value_parser = size, env = "SIAR_MAX_FILE")]
     pub max_file: Option<u64>,
+    /// Name a file as the server's Content-Disposition does, if it does (as curl -OJ)
+    #[arg(long, env = "SIAR_REMOTE_NAME")]
+    pub remote_name: bool,
     /// Largest number of workers at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), env = "SIAR_WORKERS")]
     pub workers: Option<u16>,
@@ -178,6 +181,9 @@ pub struct ServerOptions {
     /// original: the sender's name, made safe; img: img1.png, img2.gif, … as the Python scripts number them
     #[arg(long, value_enum, default_value_t = NamesChoice::Original, env = "SIAR_NAMES")]
     pub names: NamesChoice,
+    /// Make no hidden files: a name loses its leading dot
+    #[arg(long, env = "SIAR_NO_DOTFILES")]
+    pub no_dotfiles: bool,
     /// Largest file that is accepted, e.g. 1GiB
     #[arg(long, value_name = "SIZE", value_parser = size, env = "SIAR_MAX_FILE")]
     pub max_file: Option<u64>,
@@ -244,6 +250,7 @@ impl ClientOptions {
         TaskConfig {
             dir: self.dir.clone(),
             max_file: self.max_file.unwrap_or(u64::MAX),
+            remote_name: self.remote_name,
             delay: self.delay,
             keeps_open,
             broadcast: BroadcastConfig {
@@ -284,6 +291,7 @@ impl ServerOptions {
                 NamesChoice::Original => FileNames::Original,
                 NamesChoice::Img => FileNames::Numbered,
             },
+            dotfiles: !self.no_dotfiles,
             max_file: self.max_file.unwrap_or(u64::MAX),
             quota: self.quota.unwrap_or(u64::MAX),
             recv_buffer: self.recv_buffer.unwrap_or(RECEIVE_BUFFER),

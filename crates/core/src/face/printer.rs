@@ -50,7 +50,8 @@ pub(super) struct Printer {
     stream: Stream,
     /// The number of writes; other threads see by it that output advances.
     written: Arc<AtomicU64>,
-    error: Option<String>,
+    /// Whether it was said that standard output takes nothing.
+    has_warned: bool,
 }
 
 /// The options of a printer.
@@ -83,7 +84,7 @@ impl Printer {
             gathered: Vec::new(),
             stream: Stream::Output,
             written: Arc::default(),
-            error: None,
+            has_warned: false,
         }
     }
 
@@ -93,11 +94,6 @@ impl Printer {
 
     pub(super) fn shows_progress(&self) -> bool {
         self.bars.is_visible()
-    }
-
-    /// Returns the first error that kept output from being written, if any.
-    pub(super) fn into_error(self) -> Option<String> {
-        self.error
     }
 
     pub(super) fn show(&mut self, message: Message) {
@@ -114,6 +110,7 @@ impl Printer {
             Message::Line(text) => self.line(&text),
             Message::Note(text) => self.note(&text),
             Message::Complaint(text) => self.complain(&text),
+            Message::Warning(text) => self.warn(&text),
             Message::End => {}
         }
     }
@@ -267,8 +264,16 @@ impl Printer {
     }
 
     fn complain(&mut self, text: &str) {
-        let (on, off) = if self.has_color { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
-        let line = format!("{on}error:{off} {}\n", printable(text));
+        self.push_labelled("error:", "\x1b[1;31m", text);
+    }
+
+    fn warn(&mut self, text: &str) {
+        self.push_labelled("warning:", "\x1b[1;33m", text);
+    }
+
+    fn push_labelled(&mut self, label: &str, color: &str, text: &str) {
+        let (on, off) = if self.has_color { (color, "\x1b[0m") } else { ("", "") };
+        let line = format!("{on}{label}{off} {}\n", printable(text));
         self.push(Stream::Error, line.as_bytes());
     }
 
@@ -300,8 +305,14 @@ impl Printer {
         self.written.fetch_add(1, Ordering::Relaxed);
         match written {
             // A reader that closes the pipe is no error, and no reason to stop a transfer.
-            Err(error) if stream == Stream::Output && error.kind() != io::ErrorKind::BrokenPipe => {
-                self.error.get_or_insert(format!("standard output: {error}"));
+            Err(error)
+                if stream == Stream::Output
+                    && error.kind() != io::ErrorKind::BrokenPipe
+                    && !self.has_warned =>
+            {
+                self.has_warned = true;
+                self.warn(&format!("standard output takes no lines ({error}): some are lost"));
+                self.flush();
             }
             _ => {}
         }

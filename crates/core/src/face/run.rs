@@ -4,12 +4,14 @@ use std::fmt::Display;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::{Command, CommandFactory, Parser};
 use jiff::Timestamp;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag::register_conditional_shutdown;
 
 use super::console::{Console, ConsoleError, say_last_error};
 use super::help::client_command;
@@ -50,6 +52,10 @@ pub struct Run {
 
 /// Parses the command line, lets `body` run the tasks in its style, and returns the exit code.
 pub fn run_client(style: Style, body: impl FnOnce(&Run)) -> ExitCode {
+    if let Err(error) = end_at_signals_as_first_process() {
+        say_last_error(&format!("signals cannot be handled: {error}"));
+        return ExitCode::FAILURE;
+    }
     let options: ClientOptions = parsed(client_command(style));
     if let Some(done) = completions::<ClientOptions>(&options.console, style.name()) {
         return done;
@@ -218,6 +224,19 @@ pub fn run_server() -> ExitCode {
         Err(error) => console.complain(error.to_string()),
     }
     console.finish(result.is_ok(), Some(SERVER_PATIENCE))
+}
+
+/// Lets SIGINT, SIGTERM and SIGHUP end the process if it is the first one of a container: there
+/// the system ignores a signal that has no handler.
+fn end_at_signals_as_first_process() -> io::Result<()> {
+    if std::process::id() == 1 {
+        let always = Arc::new(AtomicBool::new(true));
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            // As a shell reports a process that a signal has ended.
+            register_conditional_shutdown(signal, 128 + signal, Arc::clone(&always))?;
+        }
+    }
+    Ok(())
 }
 
 /// Parses the command line by `command`; an error in it ends the process.

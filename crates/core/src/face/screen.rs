@@ -33,17 +33,30 @@ pub(super) enum Message {
     Note(String),
     /// An error message.
     Complaint(String),
+    /// A message about something that is lost, but fails nothing.
+    Warning(String),
     /// The end: no more messages follow.
     End,
 }
 
-/// The queue to the thread that prints, and the outcome of printing.
+/// The reason why messages were not printed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ScreenError {
+    /// Nobody reads the output.
+    #[error("nobody reads what is printed: {0} messages were not shown")]
+    Unread(u64),
+    /// The thread that prints has a defect.
+    #[error("the thread that prints has panicked")]
+    Panicked,
+}
+
+/// The queue to the thread that prints.
 pub(super) struct Screen {
     queue: Sender<Message>,
     lost: Arc<AtomicU64>,
     thread: Thread,
-    /// The first error of printing, if any; it is available once the thread has ended.
-    outcome: Receiver<Option<String>>,
+    /// Told when the thread has ended.
+    ended: Receiver<()>,
     written: Arc<AtomicU64>,
     shows_progress: bool,
 }
@@ -55,15 +68,16 @@ impl Screen {
     /// The thread cannot be started.
     pub(super) fn start(printer: Printer) -> io::Result<Self> {
         let (queue, messages) = channel::bounded(QUEUE_LEN);
-        let (told, outcome) = channel::bounded(1);
+        let (end, ended) = channel::bounded(1);
         let (lost, written) = (Arc::new(AtomicU64::new(0)), printer.written());
         let (counted, shows_progress) = (Arc::clone(&lost), printer.shows_progress());
         let thread = thread::Builder::new().name("screen".to_owned()).spawn(move || {
             // The `Screen` that holds the receiver lives as long as the thread.
-            let _ = told.send(show(&messages, &counted, printer));
+            show(&messages, &counted, printer);
+            let _ = end.send(());
         })?;
         let thread = thread.thread().clone();
-        Ok(Self { queue, lost, thread, outcome, written, shows_progress })
+        Ok(Self { queue, lost, thread, ended, written, shows_progress })
     }
 
     /// Queues a message. If too many wait, the message is lost, and counted unless it is progress.
@@ -88,27 +102,25 @@ impl Screen {
     /// written for that time.
     ///
     /// # Errors
-    /// A message could not be printed.
-    pub(super) fn finish(&self, patience: Option<Duration>) -> Result<(), String> {
+    /// Messages were not printed.
+    pub(super) fn finish(&self, patience: Option<Duration>) -> Result<(), ScreenError> {
         let unread = || {
-            let lost = self.queue.len() as u64 + self.lost.load(Ordering::Relaxed);
-            Err(format!("nobody reads what is printed: {lost} messages were not shown"))
+            Err(ScreenError::Unread(self.queue.len() as u64 + self.lost.load(Ordering::Relaxed)))
         };
         let end = self.queue.send_timeout(Message::End, patience.unwrap_or(Duration::MAX));
         self.thread.unpark();
         if matches!(end, Err(SendTimeoutError::Timeout(_))) {
             return unread();
         }
-        match wait_while_written(&self.outcome, &self.written, patience) {
-            Some(Ok(None)) => Ok(()),
-            Some(Ok(Some(error))) => Err(error),
-            Some(Err(_)) => Err("the thread that prints has panicked".to_owned()),
+        match wait_while_written(&self.ended, &self.written, patience) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(_)) => Err(ScreenError::Panicked),
             None => unread(),
         }
     }
 }
 
-fn show(messages: &Receiver<Message>, lost: &AtomicU64, mut printer: Printer) -> Option<String> {
+fn show(messages: &Receiver<Message>, lost: &AtomicU64, mut printer: Printer) {
     while let Ok(first) = messages.recv() {
         thread::park_timeout(GATHER);
         let mut is_end = false;
@@ -118,7 +130,7 @@ fn show(messages: &Receiver<Message>, lost: &AtomicU64, mut printer: Printer) ->
         }
         let lost = lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            printer.show(Message::Complaint(format!(
+            printer.show(Message::Warning(format!(
                 "{lost} messages were not shown: what is printed is read too slowly"
             )));
         }
@@ -127,7 +139,6 @@ fn show(messages: &Receiver<Message>, lost: &AtomicU64, mut printer: Printer) ->
             break;
         }
     }
-    printer.into_error()
 }
 
 /// A writer that queues log records among the other messages, in the order of their creation.

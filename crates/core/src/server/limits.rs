@@ -37,6 +37,9 @@ impl Refusal {
                 let text = format!("{available} bytes free, the file has {size}");
                 Self::new(RefuseReason::NoSpace, text)
             }
+            StoreError::NoInode { .. } => {
+                Self::new(RefuseReason::NoSpace, "no inode is free: no file can be made")
+            }
             StoreError::Io { error, .. } if matches!(error.kind(), StorageFull | QuotaExceeded) => {
                 Self::new(RefuseReason::NoSpace, error.to_string())
             }

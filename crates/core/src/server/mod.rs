@@ -32,7 +32,7 @@ use siar_proto::{Receiver, ReceiverConfig, ReceiverEvent, TransferKey};
 use crate::event::{Event, EventKind, Observer};
 use crate::io::net::{Interface, NetError};
 use crate::io::seal::{Key, KeyError, OpenError, SEALED_MAGIC, Sealing};
-use crate::io::store::Naming;
+use crate::io::store::{FolderTraits, Naming};
 use dropped::DroppedDatagrams;
 use limits::{Limits, Refusal};
 use replay::ReplayMemory;
@@ -63,6 +63,8 @@ pub struct ReceiveConfig {
     pub dir: PathBuf,
     /// How received files are named.
     pub names: FileNames,
+    /// Whether a name keeps its leading dot.
+    pub dotfiles: bool,
     /// The largest file that is accepted, in bytes.
     pub max_file: u64,
     /// The largest total size of all files of this run, in bytes.
@@ -96,8 +98,8 @@ pub enum ReceiveError {
     /// The threads that write files cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] std::io::Error),
-    /// Files cannot be written into the folder for received files.
-    #[error("cannot write to {dir}: {error}")]
+    /// The folder cannot hold received files.
+    #[error("cannot receive into {dir}: {error}")]
     Dir {
         /// The path of the folder.
         dir: PathBuf,
@@ -141,19 +143,25 @@ struct Server<'a> {
 }
 
 impl<'a> Server<'a> {
-    /// Starts a server whose socket has a receive buffer of `recv_buffer` bytes. Other threads call
+    /// Starts a server whose socket has a receive buffer of `recv_buffer` bytes, and whose folder
+    /// has these traits. Other threads call
     /// `wake` when [`Self::handle_store_results`] has something to do.
     fn start(
         config: &'a ReceiveConfig,
         observer: &'a dyn Observer,
         key: Option<&Key>,
         recv_buffer: u32,
+        folder: FolderTraits,
         wake: &Wake,
     ) -> std::io::Result<Self> {
-        let naming = match config.names {
+        let mut naming = match config.names {
             FileNames::Original => Naming::original(),
             FileNames::Numbered => Naming::numbered(),
         };
+        naming = naming.in_folder(folder);
+        if !config.dotfiles {
+            naming = naming.without_dotfiles();
+        }
         let (results, finished) = crossbeam::channel::unbounded();
         Ok(Self {
             config,

@@ -11,7 +11,7 @@ use super::{ReceiveConfig, ReceiveError, ReceiveSummary, Server};
 use crate::event::{EventKind, Observer};
 use crate::io::net::{NetError, RECEIVE_BUFFER, ReceiveSocket};
 use crate::io::seal::Key;
-use crate::io::store::{remove_abandoned_files, temporary_file};
+use crate::io::store::{FolderTraits, remove_abandoned_files};
 
 /// How often the kernel's count of dropped datagrams is read while symbols are missing.
 const OVERFLOW_INTERVAL: Duration = Duration::from_millis(10);
@@ -30,7 +30,7 @@ pub fn receive(
     observer: &dyn Observer,
 ) -> Result<ReceiveSummary, ReceiveError> {
     remove_abandoned_files(&config.dir);
-    temporary_file(&config.dir)
+    let folder = FolderTraits::examine(&config.dir)
         .map_err(|error| ReceiveError::Dir { dir: config.dir.clone(), error })?;
     let mut socket = ReceiveSocket::bind(config.bind, &config.groups, config.interface.as_ref())?;
     socket.set_recv_buffer(config.recv_buffer).map_err(NetError::from)?;
@@ -44,7 +44,7 @@ pub fn receive(
     let key = config.key_file.as_deref().map(Key::load).transpose()?;
     let wakeup = socket.wakeup().map_err(NetError::from)?;
     let wake: Wake = Arc::new(move || wakeup.wake());
-    let mut server = Server::start(config, observer, key.as_ref(), recv_buffer, &wake)
+    let mut server = Server::start(config, observer, key.as_ref(), recv_buffer, folder, &wake)
         .map_err(ReceiveError::Thread)?;
     let address = socket.local_address().map_err(NetError::from)?.to_string();
     server.tell(EventKind::Listening { address });

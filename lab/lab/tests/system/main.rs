@@ -7,6 +7,7 @@ mod failures;
 mod first_steps;
 mod keys;
 mod lab;
+mod ordinary_machines;
 mod output;
 mod raw;
 
@@ -76,6 +77,13 @@ fn main() {
         trial("without_internet_there_is_advice".into(), first_steps::no_internet),
         trial("quiet_and_verbose".into(), first_steps::quiet_and_verbose),
         trial("mistyped_values_bring_a_hint".into(), first_steps::hints),
+        trial("the_first_process_ends_at_signals".into(), ordinary_machines::first_process),
+        trial("workers_start_where_proc_is_masked".into(), ordinary_machines::masked_proc),
+        trial(
+            "a_full_standard_output_is_a_warning".into(),
+            ordinary_machines::full_standard_output,
+        ),
+        trial("odd_files_arrive_as_they_are".into(), ordinary_machines::odd_files),
         trial("raw_reaches_a_python_server".into(), raw::raw_to_python)
             .with_ignored_flag(!has("python3")),
         trial("a_python_client_reaches_the_server".into(), raw::raw_from_python)

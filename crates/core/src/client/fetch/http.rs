@@ -11,9 +11,11 @@ use ureq::http::Response;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::typestate::AgentScope;
 use ureq::{Agent, Body, BodyReader, Proxy, ProxyProtocol, Timeout};
-use url::{Host, Position};
+use url::{Host, Position, Url};
 
 use super::connections::{Connections, Keeping, Lease};
+use super::content_disposition;
+use super::proxy::proxy_for;
 use super::{BUFFER_LEN, FetchError};
 
 /// The longest wait for a host's address: less than the usual `--timeout`, so that the reason of a
@@ -25,7 +27,7 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// The length of the request buffer, in bytes: a request's head fits, and a larger buffer would
 /// only cost page faults.
 const REQUEST_LEN: usize = 16 << 10;
-const MAX_REDIRECTS: u32 = 10;
+const MAX_REDIRECTS: usize = 10;
 /// The time after which a response body is late. On a used connection, a server that sends head and
 /// body separately waits for the acknowledgement of the head, which Linux delays by 40 ms: a new
 /// connection is faster.
@@ -42,6 +44,7 @@ pub const CERTIFICATES_VARIABLE: &str = "SSL_CERT_FILE";
 pub(super) struct HttpResponse {
     body: BodyReader<'static>,
     total: u64,
+    file_name: Option<String>,
     lease: Lease<'static, Agent>,
     is_begun: bool,
 }
@@ -50,6 +53,11 @@ impl HttpResponse {
     /// Returns the body's length in bytes; zero if it is unknown.
     pub(super) fn content_length(&self) -> u64 {
         self.total
+    }
+
+    /// Returns the file's name from the response's `Content-Disposition`, as it was sent.
+    pub(super) fn file_name(&self) -> Option<&str> {
+        self.file_name.as_deref()
     }
 
     /// Ends a response whose whole body was read. The connection is kept for another download if
@@ -80,11 +88,8 @@ impl Read for HttpResponse {
     }
 }
 
-/// The configuration without certificates: reading them costs more than a small file does. No
-/// redirection is followed, because it may lead to HTTPS.
-static CONFIG: LazyLock<Config> = LazyLock::new(|| {
-    config(|config| config.max_redirects(0).max_redirects_will_error(false).max_idle_connections(1))
-});
+/// The configuration without certificates: reading them costs more than a small file does.
+static CONFIG: LazyLock<Config> = LazyLock::new(|| config(|config| config.max_idle_connections(1)));
 
 /// How long connections are kept: for small files one after the other, see [`Connections`].
 const KEEPING: Keeping =
@@ -112,6 +117,11 @@ static TRUSTING_AGENT: LazyLock<Result<Agent, String>> = LazyLock::new(|| {
 
 fn config(set: impl FnOnce(ConfigBuilder<AgentScope>) -> ConfigBuilder<AgentScope>) -> Config {
     let config = Agent::config_builder()
+        // A redirection may lead to HTTPS, and by another proxy: `respond` follows it.
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        // Each request has its own proxy.
+        .proxy(None)
         .timeout_connect(Some(CONNECT_TIMEOUT))
         .timeout_recv_response(Some(STALL_TIMEOUT))
         .timeout_per_read(Some(STALL_TIMEOUT))
@@ -132,33 +142,56 @@ pub(super) fn get(url: &str) -> Result<HttpResponse, FetchError> {
     let mut lease = CONNECTIONS.lease();
     let response = respond(url, &mut lease)?;
     let total = response.body().content_length().unwrap_or(0);
+    let disposition = response.headers().get("content-disposition");
+    let file_name = disposition.and_then(|value| content_disposition::file_name(value.as_bytes()));
     let body = response.into_body().into_reader();
-    Ok(HttpResponse { body, total, lease, is_begun: false })
+    Ok(HttpResponse { body, total, file_name, lease, is_begun: false })
 }
 
+/// Follows redirections from `url` to a response that is none.
 fn respond(url: &str, lease: &mut Lease<'_, Agent>) -> Result<Response<Body>, FetchError> {
-    let http = |error| fetch_error(url, error);
-    let parsed = url::Url::parse(url);
-    let origin = parsed.as_ref().map_or("", |parsed| &parsed[..Position::BeforePath]).to_owned();
-    // A limit of the time for a look-up costs a thread, which an address does not need.
-    let has_name =
-        parsed.as_ref().is_ok_and(|parsed| matches!(parsed.host(), Some(Host::Domain(_))));
-    let resolve_timeout = has_name.then_some(RESOLVE_TIMEOUT);
-    // The URL is encoded as in browsers: spaces, for example.
-    let mut requested = parsed.map_or_else(|_| url.to_owned(), String::from);
-    let mut redirects = MAX_REDIRECTS;
-    if !needs_certificates(&requested, CONFIG.proxy()) {
-        let response = get_plainly(&requested, &origin, resolve_timeout, lease).map_err(http)?;
-        let Some(elsewhere) = redirected(&requested, &response) else { return Ok(response) };
+    // Parsing also encodes the URL as browsers do: spaces, for example.
+    let parsed = Url::parse(url);
+    let mut requested = parsed.map_err(|error| redirected_wrongly(url, error.to_string()))?;
+    for _ in 0..=MAX_REDIRECTS {
+        let response = request(&requested, url, lease)?;
+        if !response.status().is_redirection() {
+            return Ok(response);
+        }
+        requested =
+            redirected(&requested, &response).map_err(|reason| redirected_wrongly(url, reason))?;
         drop(response);
         lease.close();
-        requested = elsewhere;
-        redirects -= 1;
+    }
+    Err(fetch_error(url, ureq::Error::TooManyRedirects))
+}
+
+fn redirected_wrongly(url: &str, reason: String) -> FetchError {
+    FetchError::Redirection { url: url.to_owned(), reason }
+}
+
+/// Requests `requested`, to which `url` has led, over a kept connection, or with certificates.
+fn request(
+    requested: &Url,
+    url: &str,
+    lease: &mut Lease<'_, Agent>,
+) -> Result<Response<Body>, FetchError> {
+    let proxy =
+        proxy_for(requested).map_err(|reason| FetchError::Proxy { url: url.to_owned(), reason })?;
+    let shown = match &proxy {
+        Some(proxy) => format!("{url} (through the proxy {}:{})", proxy.host(), proxy.port()),
+        None => url.to_owned(),
+    };
+    let failed = |error| fetch_error(&shown, error);
+    // A limit of the time for a look-up costs a thread, which an address does not need.
+    let has_name = proxy.is_some() || matches!(requested.host(), Some(Host::Domain(_)));
+    let resolve_timeout = has_name.then_some(RESOLVE_TIMEOUT);
+    if !needs_certificates(requested, proxy.as_ref()) {
+        return get_plainly(requested, proxy.as_ref(), resolve_timeout, lease).map_err(failed);
     }
     let agent = TRUSTING_AGENT.as_ref().map_err(|error| FetchError::Trust(error.clone()))?;
-    // A redirection may lead to any host.
-    let request = agent.get(requested).config().max_redirects(redirects);
-    request.timeout_resolve(Some(RESOLVE_TIMEOUT)).build().call().map_err(http)
+    let request = agent.get(requested.as_str()).config().proxy(proxy);
+    request.timeout_resolve(resolve_timeout).build().call().map_err(failed)
 }
 
 /// The error of a request for `url`.
@@ -185,13 +218,15 @@ fn fetch_error(url: &str, error: ureq::Error) -> FetchError {
 /// Requests `url` without certificates. A server may close a used connection at any time: the
 /// request is then repeated over a new one (RFC 9112, section 9.3.1).
 fn get_plainly(
-    url: &str,
-    origin: &str,
+    url: &Url,
+    proxy: Option<&Proxy>,
     resolve_timeout: Option<Duration>,
     lease: &mut Lease<'_, Agent>,
 ) -> Result<Response<Body>, ureq::Error> {
+    let origin = &url[..Position::BeforePath];
     let call = |lease: &mut Lease<'_, Agent>| {
-        lease.connection(origin).get(url).config().timeout_resolve(resolve_timeout).build().call()
+        let request = lease.connection(origin).get(url.as_str()).config().proxy(proxy.cloned());
+        request.timeout_resolve(resolve_timeout).build().call()
     };
     match call(lease) {
         Err(ureq::Error::Io(_)) if lease.has_served() => {
@@ -203,19 +238,25 @@ fn get_plainly(
 }
 
 /// Whether the server of `url` or the proxy has to prove its identity.
-fn needs_certificates(url: &str, proxy: Option<&Proxy>) -> bool {
-    !url.starts_with("http:") || proxy.is_some_and(|proxy| proxy.protocol() == ProxyProtocol::Https)
+fn needs_certificates(url: &Url, proxy: Option<&Proxy>) -> bool {
+    url.scheme() != "http" || proxy.is_some_and(|proxy| proxy.protocol() == ProxyProtocol::Https)
 }
 
-/// Returns the URL that a response redirects to. Without a valid target this is `url` itself: the
-/// agent that follows redirections then reports what is wrong.
-fn redirected(url: &str, response: &Response<Body>) -> Option<String> {
-    if !response.status().is_redirection() {
-        return None;
+/// Returns the URL that a response redirects to.
+///
+/// # Errors
+/// The response leads to nothing that can be requested: the message says to what.
+fn redirected(url: &Url, response: &Response<Body>) -> Result<Url, String> {
+    let Some(location) = response.headers().get("location") else {
+        return Err(format!("the server answered {} without a location", response.status()));
+    };
+    let location = String::from_utf8_lossy(location.as_bytes());
+    let to = url.join(&location).map_err(|error| format!("{location:?}: {error}"))?;
+    if matches!(to.scheme(), "http" | "https") {
+        Ok(to)
+    } else {
+        Err(format!("{location:?} is neither http:// nor https://"))
     }
-    let location = response.headers().get("location").and_then(|value| value.to_str().ok());
-    let elsewhere = location.and_then(|to| url::Url::parse(url).ok()?.join(to).ok());
-    Some(elsewhere.map_or_else(|| url.to_owned(), String::from))
 }
 
 fn certificates(path: &Path) -> Result<RootCerts, Box<dyn std::error::Error>> {
@@ -265,7 +306,8 @@ mod tests {
             Connections::new(Keeping { idle_timeout: long, max_lifetime: long }, plain_agent);
         [(); 2].map(|()| {
             let mut lease = connections.lease();
-            let mut response = get_plainly(url, "a", None, &mut lease).unwrap();
+            let url = Url::parse(url).unwrap();
+            let mut response = get_plainly(&url, None, None, &mut lease).unwrap();
             assert_eq!(response.body_mut().read_to_string().unwrap(), "hi");
             let has_served = lease.has_served();
             lease.keep();
@@ -285,11 +327,12 @@ mod tests {
 
     #[test]
     fn certificates_are_needed_for_https_alone() {
+        let [http, https] = ["http://a/b", "https://a/b"].map(|url| Url::parse(url).unwrap());
         let proxy = |url| Proxy::new(url).unwrap();
-        assert!(!needs_certificates("http://a/b", None));
-        assert!(!needs_certificates("http://a/b", Some(&proxy("http://p:3128"))));
-        assert!(needs_certificates("http://a/b", Some(&proxy("https://p:3128"))));
-        assert!(needs_certificates("https://a/b", None));
+        assert!(!needs_certificates(&http, None));
+        assert!(!needs_certificates(&http, Some(&proxy("http://p:3128"))));
+        assert!(needs_certificates(&http, Some(&proxy("https://p:3128"))));
+        assert!(needs_certificates(&https, None));
     }
 
     #[test]

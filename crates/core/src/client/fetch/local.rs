@@ -1,10 +1,10 @@
 //! Local files, named by a `file:` URL: they are opened and hashed, not copied.
 
-use std::fs::{self, File};
-use std::io;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
 use std::num::NonZero;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,8 +15,8 @@ use blake3::hazmat::{
 };
 use siar_proto::FileDigest;
 
-use super::{Download, FetchError};
-use crate::io::store::Content;
+use super::{Download, FetchConfig, FetchError};
+use crate::io::store::{Content, temporary_file};
 use crate::lock::lock;
 
 /// The part that a thread hashes at once, in bytes: a subtree of BLAKE3's tree, and so a power of
@@ -26,15 +26,14 @@ const PIECE_LEN: u64 = 1 << 20;
 const BUFFER_LEN: u64 = 64 << 10;
 
 /// Opens the file at `path` under the name `name` and hashes it; a large file is hashed on all
-/// cores. More than `limit` bytes are an error. `progress` is told the hashed bytes and the total
-/// in bytes.
+/// cores. `progress` is told the hashed bytes and the total in bytes.
 ///
 /// # Errors
 /// The path is no regular file, or the file is too large or cannot be read.
-pub(crate) fn open(
+pub(super) fn open(
     path: &Path,
     name: String,
-    limit: u64,
+    config: &FetchConfig<'_>,
     progress: &mut (dyn FnMut(u64, u64) + Send),
 ) -> Result<Download, FetchError> {
     let unreadable = |error| FetchError::Read { path: path.to_owned(), error };
@@ -42,16 +41,42 @@ pub(crate) fn open(
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(FetchError::NotAFile { path: path.to_owned() });
     }
-    let file = File::open(path).map_err(unreadable)?;
+    let mut file = File::open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
-    let bytes = metadata.len();
-    let content = Content::new(file).map_err(unreadable)?;
-    if bytes > limit {
-        return Err(FetchError::TooLarge { url: path.display().to_string(), limit });
+    let mut bytes = metadata.len();
+    let limit = config.limit;
+    let too_large = || FetchError::TooLarge { url: path.display().to_string(), limit };
+    if hides_its_size(&file, &metadata).map_err(unreadable)? {
+        let copy = copy(&mut file, config.dir, limit.saturating_add(1));
+        (file, bytes) = copy.map_err(|error| FetchError::Copy { path: path.to_owned(), error })?;
     }
+    if bytes > limit {
+        return Err(too_large());
+    }
+    let content = Content::new(file).map_err(unreadable)?;
     let digest =
         digest(content.file(), bytes, thread::Builder::new, progress).map_err(unreadable)?;
     Ok(Download { path: path.to_owned(), content: Arc::new(content), name, bytes, digest })
+}
+
+/// Whether the file's bytes are made when they are read, so that its size says nothing of them: in
+/// `/proc` it is zero, in `/sys` that of a page.
+fn hides_its_size(file: &File, metadata: &Metadata) -> io::Result<bool> {
+    if metadata.blocks() > 0 {
+        return Ok(false);
+    }
+    let last = metadata.len().saturating_sub(1);
+    let has_byte = file.read_at(&mut [0], last)? > 0;
+    Ok(has_byte == (metadata.len() == 0))
+}
+
+/// Copies at most `most` bytes into a file in `dir` that has no name; returns it and its size.
+fn copy(from: &mut File, dir: &Path, most: u64) -> io::Result<(File, u64)> {
+    let mut copy = temporary_file(dir)?;
+    let bytes = io::copy(&mut from.take(most), &mut copy)?;
+    // Dropping the path removes the name.
+    let (copy, _path) = copy.into_parts();
+    Ok((copy, bytes))
 }
 
 /// Returns the digest of the first `len` bytes of `file`. `helper` makes the threads that share the
@@ -140,14 +165,19 @@ fn left_subtree_pieces(pieces: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::NameSource;
     use super::*;
-    use crate::io::store::temporary_file;
+
+    fn config(dir: &Path) -> FetchConfig<'_> {
+        FetchConfig { dir, name: NameSource::Url, limit: u64::MAX, keeps_open: false }
+    }
 
     fn opened(bytes: &[u8], limit: u64) -> Result<Download, FetchError> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a file");
         fs::write(&path, bytes).unwrap();
-        open(&path, "a file".to_owned(), limit, &mut |done, total| {
+        let config = FetchConfig { limit, ..config(dir.path()) };
+        open(&path, "a file".to_owned(), &config, &mut |done, total| {
             assert!(done <= total && total == bytes.len() as u64);
         })
     }
@@ -194,13 +224,39 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_says_no_true_size_is_read_to_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        for path in ["/proc/version", "/sys/class/net/lo/mtu"] {
+            let expected = fs::read(path).unwrap();
+            let open = |limit| {
+                let config = FetchConfig { limit, ..config(dir.path()) };
+                open(Path::new(path), String::new(), &config, &mut |_, _| ())
+            };
+            let opened = open(expected.len() as u64).unwrap();
+            assert_eq!(opened.bytes, expected.len() as u64);
+            assert_eq!(opened.digest, FileDigest::of_bytes(&expected));
+            let mut sent = vec![0; expected.len()];
+            opened.content.read_exact_at(&mut sent, 0).unwrap();
+            assert_eq!(sent, expected);
+            assert!(matches!(open(1), Err(FetchError::TooLarge { .. })));
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        // A file with a hole has its size.
+        let sparse = dir.path().join("sparse");
+        File::create(&sparse).unwrap().set_len(3 << 20).unwrap();
+        let opened = open(&sparse, String::new(), &config(dir.path()), &mut |_, _| ()).unwrap();
+        assert_eq!(opened.bytes, 3 << 20);
+    }
+
+    #[test]
     fn folders_and_pipes_are_refused_by_name() {
         let dir = tempfile::tempdir().unwrap();
-        let error = open(dir.path(), String::new(), u64::MAX, &mut |_, _| ()).unwrap_err();
+        let config = config(dir.path());
+        let error = open(dir.path(), String::new(), &config, &mut |_, _| ()).unwrap_err();
         assert!(matches!(error, FetchError::NotAFile { .. }));
         assert!(error.to_string().contains(&dir.path().display().to_string()));
         let missing = dir.path().join("missing");
-        let error = open(&missing, String::new(), u64::MAX, &mut |_, _| ()).unwrap_err();
+        let error = open(&missing, String::new(), &config, &mut |_, _| ()).unwrap_err();
         assert!(error.to_string().contains("missing"), "{error}");
     }
 }

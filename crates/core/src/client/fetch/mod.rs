@@ -1,8 +1,10 @@
 //! The download of a URL to a file, streamed over HTTP or HTTPS; a local file is read in its place.
 
 mod connections;
+mod content_disposition;
 mod http;
 mod local;
+mod proxy;
 
 pub use http::CERTIFICATES_VARIABLE;
 
@@ -14,7 +16,9 @@ use siar_proto::FileDigest;
 
 use super::turns::Turn;
 use super::urls::local_path;
-use crate::io::store::{Content, safe_file_name, temporary_file};
+use crate::io::store::{
+    Content, longest_name, safe_file_name, shortened_file_name, temporary_file,
+};
 
 const BUFFER_LEN: usize = 64 << 10;
 
@@ -55,6 +59,22 @@ pub enum FetchError {
         /// The reason.
         reason: String,
     },
+    /// A redirection leads nowhere.
+    #[error("{url}: redirected wrongly: {reason}")]
+    Redirection {
+        /// The URL.
+        url: String,
+        /// The reason.
+        reason: String,
+    },
+    /// The environment names a proxy that cannot be used.
+    #[error("{url}: no proxy can be chosen: {reason}")]
+    Proxy {
+        /// The URL.
+        url: String,
+        /// The variable, its value and the reason.
+        reason: String,
+    },
     /// The body ended too early or stalled.
     #[error("{url}: broke off after {bytes} bytes: {error}")]
     Body {
@@ -81,6 +101,14 @@ pub enum FetchError {
         /// The reason.
         error: io::Error,
     },
+    /// A file whose size is known only at its end cannot be read to there.
+    #[error("{path}: cannot be read to its end: {error}")]
+    Copy {
+        /// The path of the file.
+        path: PathBuf,
+        /// The reason.
+        error: io::Error,
+    },
     /// The path leads to a folder or a pipe, not to a file.
     #[error("{path}: is not a regular file")]
     NotAFile {
@@ -100,26 +128,48 @@ pub enum FetchError {
     },
 }
 
-/// Downloads `url` into `dir` under its own name; a file of that name is replaced once the download
-/// is complete. More than `limit` bytes are an error. `progress` is told the bytes so far and the
-/// total in bytes (zero if unknown). The file of a `file:` URL is not copied, only read. `turn` is
-/// given back when the download has ended. With `keeps_open`, the next download of this process may
-/// use the same connection.
+/// Where a file's name comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameSource<'a> {
+    /// The last component of the URL's path, as with curl's `-O`.
+    Url,
+    /// The response's `Content-Disposition`, or else the URL, as with curl's `-OJ`.
+    Response,
+    /// This name, whatever the URL is.
+    Given(&'a str),
+}
+
+/// The configuration of one download.
+#[derive(Debug, Clone, Copy)]
+pub struct FetchConfig<'a> {
+    /// The folder for the file.
+    pub dir: &'a Path,
+    /// Where the file's name comes from.
+    pub name: NameSource<'a>,
+    /// The largest file, in bytes.
+    pub limit: u64,
+    /// Whether the next download of this process may use the same connection.
+    pub keeps_open: bool,
+}
+
+/// Downloads `url` into a folder; a file of the same name is replaced once the download is
+/// complete. `progress` is told the bytes so far and the total in bytes (zero if unknown). The file
+/// of a `file:` URL is not copied, only read. `turn` is given back when the download has ended.
 ///
 /// # Errors
 /// The download failed; nothing is left under the file's name that was not there before.
 pub fn fetch(
     turn: Turn,
     url: &str,
-    dir: &Path,
-    limit: u64,
-    keeps_open: bool,
+    config: &FetchConfig<'_>,
     mut progress: impl FnMut(u64, u64) + Send,
 ) -> Result<Download, FetchError> {
+    let FetchConfig { dir, name, limit, keeps_open } = *config;
     // The turn is held until the connection is free: the server may have no thread for another one.
     let _turn = turn;
     if let Some(path) = local_path(url) {
-        return local::open(&path, file_name(url), limit, &mut progress);
+        let name = chosen_name(name, url, None);
+        return local::open(&path, name, config, &mut progress);
     }
     let mut response = http::get(url)?;
     let total = response.content_length();
@@ -127,7 +177,8 @@ pub fn fetch(
     if total > limit {
         return Err(too_large());
     }
-    let name = file_name(url);
+    let name = chosen_name(name, url, response.file_name());
+    let name = shortened_file_name(&name, longest_name(dir));
     let path = dir.join(&name);
     let unwritable = |path: &Path, error| FetchError::Write { path: path.to_owned(), error };
     let mut file = temporary_file(dir).map_err(|error| unwritable(dir, error))?;
@@ -157,6 +208,14 @@ pub fn fetch(
     let content = Content::new(file).map_err(|error| unwritable(&path, error))?;
     let digest = FileDigest::of(&hasher);
     Ok(Download { path, content: Arc::new(content), name, bytes, digest })
+}
+
+/// Returns the safe name of the file at `url`, whose response names it `sent`.
+fn chosen_name(source: NameSource<'_>, url: &str, sent: Option<&str>) -> String {
+    match (source, sent) {
+        (NameSource::Given(name), _) | (NameSource::Response, Some(name)) => safe_file_name(name),
+        (NameSource::Response, None) | (NameSource::Url, _) => file_name(url),
+    }
 }
 
 /// Returns the last component of the URL's path, without the query and made safe, or the host's
@@ -191,7 +250,11 @@ mod tests {
     }
 
     fn fetch_into(dir: &tempfile::TempDir, url: &str) -> Result<Download, FetchError> {
-        fetch(Turn::wait(url), url, dir.path(), u64::MAX, false, |_, _| ())
+        fetch(Turn::wait(url), url, &config(dir), |_, _| ())
+    }
+
+    fn config(dir: &tempfile::TempDir) -> FetchConfig<'_> {
+        FetchConfig { dir: dir.path(), name: NameSource::Url, limit: u64::MAX, keeps_open: false }
     }
 
     const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
@@ -254,6 +317,41 @@ mod tests {
     }
 
     #[test]
+    fn a_redirection_that_leads_nowhere_says_where() {
+        let dir = tempfile::tempdir().unwrap();
+        for (response, said) in [
+            (
+                &b"HTTP/1.1 302 Found\r\nLocation: ftp://a/b\r\nContent-Length: 0\r\n\r\n"[..],
+                "ftp://a/b",
+            ),
+            (b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n", "302"),
+        ] {
+            let error = fetch_into(&dir, &serve(response)).unwrap_err();
+            assert!(matches!(error, FetchError::Redirection { .. }), "{error}");
+            assert!(error.to_string().contains(said), "{error}");
+        }
+        let error = fetch_into(&dir, &serve_each(vec![MOVED; 11])).unwrap_err();
+        assert!(error.to_string().contains("too many redirects"), "{error}");
+    }
+
+    #[test]
+    fn a_name_is_given_or_sent_or_that_of_the_url() {
+        let dir = tempfile::tempdir().unwrap();
+        let named = b"HTTP/1.1 200 OK\r\nContent-Disposition: attachment; filename=\"../sent.csv\"\r\nContent-Length: 2\r\n\r\nhi";
+        for (name, response, expected) in [
+            (NameSource::Url, &named[..], "file.bin"),
+            (NameSource::Response, named, "sent.csv"),
+            (NameSource::Response, OK, "file.bin"),
+            (NameSource::Given("a/b"), named, "a_b"),
+        ] {
+            let (url, config) = (serve(response), FetchConfig { name, ..config(&dir) });
+            let download = fetch(Turn::wait(&url), &url, &config, |_, _| ()).unwrap();
+            assert_eq!(download.name, expected);
+            assert_eq!(download.path, dir.path().join(expected));
+        }
+    }
+
+    #[test]
     fn a_connection_that_led_elsewhere_is_closed() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/a", listener.local_addr().unwrap());
@@ -268,10 +366,8 @@ mod tests {
             }
         });
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(
-            fetch(Turn::wait(&url), &url, dir.path(), u64::MAX, true, |_, _| ()).unwrap().bytes,
-            2
-        );
+        let config = FetchConfig { keeps_open: true, ..config(&dir) };
+        assert_eq!(fetch(Turn::wait(&url), &url, &config, |_, _| ()).unwrap().bytes, 2);
     }
 
     #[test]
@@ -288,10 +384,8 @@ mod tests {
     fn a_download_is_written_and_hashed() {
         let dir = tempfile::tempdir().unwrap();
         let url = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
-        let download = fetch(Turn::wait(&url), &url, dir.path(), u64::MAX, false, |_, total| {
-            assert_eq!(total, 5);
-        })
-        .unwrap();
+        let progress = |_, total| assert_eq!(total, 5);
+        let download = fetch(Turn::wait(&url), &url, &config(&dir), progress).unwrap();
         assert_eq!(download.path, dir.path().join("file.bin"));
         assert_eq!(download.digest, FileDigest::of_bytes(b"hello"));
         assert_eq!(std::fs::read(download.path).unwrap(), b"hello");
@@ -313,9 +407,9 @@ mod tests {
             &b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"[..],
             b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello",
         ] {
+            let config = FetchConfig { limit: 4, ..config(&dir) };
             let error =
-                fetch(Turn::wait("http:"), &serve(response), dir.path(), 4, false, |_, _| ())
-                    .unwrap_err();
+                fetch(Turn::wait("http:"), &serve(response), &config, |_, _| ()).unwrap_err();
             assert!(matches!(error, FetchError::TooLarge { limit: 4, .. }), "{error}");
             assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         }

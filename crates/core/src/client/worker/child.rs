@@ -38,7 +38,7 @@ fn serve(jobs: &mut impl BufRead) -> io::Result<()> {
         log::set_max_level(job.log_level);
         let parent = Arc::new(ToParent { is_recorded: job.is_recorded });
         let voice = TaskVoice::new(job.style, &job.task.name, Arc::clone(&parent) as _);
-        ToParent::send(&match download_and_broadcast(&job.task.url, &job.config, &voice) {
+        ToParent::send(&match download_and_broadcast(&job.task, &job.config, &voice) {
             Ok(took) => Message::Finished(took),
             Err(error) => Message::Failed(error.to_string()),
         });

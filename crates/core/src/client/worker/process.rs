@@ -1,5 +1,6 @@
 //! The parent's side of a worker process.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
@@ -66,6 +67,17 @@ fn tail(stderr: &str) -> String {
     if last.is_empty() { String::new() } else { format!(" ({last})") }
 }
 
+/// Returns the path of this program: from `/proc`, or where that is masked, as it was started.
+fn this_program() -> Result<OsString, WorkerError> {
+    std::env::current_exe().map(OsString::from).or_else(|error| {
+        let started_as = std::env::args_os().next().filter(|name| !name.is_empty());
+        started_as.ok_or_else(|| {
+            let advice = format!("{error}: mount /proc, or start this program by its path");
+            WorkerError::Spawn(io::Error::new(error.kind(), advice))
+        })
+    })
+}
+
 /// A handle that kills the worker process during a job, from another thread.
 #[derive(Debug, Clone)]
 pub struct Killer(Arc<Mutex<Option<Pid>>>);
@@ -100,8 +112,7 @@ impl WorkerProcess {
     /// # Errors
     /// The system has no room for another process, or for its pipes.
     pub fn spawn() -> Result<Self, WorkerError> {
-        let this_program = std::env::current_exe().map_err(WorkerError::Spawn)?;
-        Self::spawn_command(Command::new(this_program))
+        Self::spawn_command(Command::new(this_program()?))
     }
 
     /// Starts `command` as a worker; it must read and write the same lines.

@@ -13,12 +13,17 @@ use tempfile::{NamedTempFile, TempPath};
 
 use super::partial::{Journal, Partial};
 use super::piece_hasher::PieceHasher;
-use super::{safe_file_name, temporary_file, with_number};
+use super::{
+    FolderTraits, if_supported, safe_file_name, shortened_file_name, shown_file_name,
+    temporary_file, with_number,
+};
 
 /// How received files are named.
 #[derive(Debug)]
 pub struct Naming {
     numbered: bool,
+    keeps_dots: bool,
+    folder: FolderTraits,
     next: AtomicU32,
 }
 
@@ -26,14 +31,32 @@ impl Naming {
     /// Uses the senders' names, made safe; files without a name are numbered.
     #[must_use]
     pub fn original() -> Self {
-        Self { numbered: false, next: AtomicU32::new(1) }
+        let folder = FolderTraits::default();
+        Self { numbered: false, keeps_dots: true, folder, next: AtomicU32::new(1) }
     }
 
     /// Uses `img1.png`, `img2.gif`, … with the extension that fits the bytes, as the Python scripts
     /// number them (`udpserver_broadcast.py`, line 23).
     #[must_use]
     pub fn numbered() -> Self {
-        Self { numbered: true, next: AtomicU32::new(1) }
+        Self { numbered: true, ..Self::original() }
+    }
+
+    /// The same for a folder of these traits.
+    #[must_use]
+    pub fn in_folder(self, folder: FolderTraits) -> Self {
+        Self { folder, ..self }
+    }
+
+    /// The same without hidden files: names lose their leading dot.
+    #[must_use]
+    pub fn without_dotfiles(self) -> Self {
+        Self { keeps_dots: false, ..self }
+    }
+
+    fn name(&self, sent: &str) -> String {
+        let name = if self.keeps_dots { safe_file_name(sent) } else { shown_file_name(sent) };
+        shortened_file_name(&name, self.folder.longest_name())
     }
 }
 
@@ -49,6 +72,12 @@ pub enum StoreError {
         available: u64,
         /// The size of the file, in bytes.
         size: u64,
+    },
+    /// The disk has no room for another file, however small.
+    #[error("{dir}: no inode is free, so that no file can be made")]
+    NoInode {
+        /// The folder for the file.
+        dir: PathBuf,
     },
     /// The file cannot be created, written, read back or renamed.
     #[error("{path}: {error}")]
@@ -251,11 +280,11 @@ impl IncomingFile {
         self.hash_written(usize::MAX)?;
         let digest = self.verify(announced)?;
         let path = match name {
-            Some(name) if !naming.numbered => self.rename_to(&safe_file_name(name), digest),
+            Some(name) if !naming.numbered => self.rename_to(&naming.name(name), naming, digest),
             _ => {
                 let number = naming.next.fetch_add(1, Ordering::Relaxed);
                 let extension = self.extension(name.unwrap_or_default());
-                self.rename_to(&format!("img{number}{extension}"), digest)
+                self.rename_to(&format!("img{number}{extension}"), naming, digest)
             }
         };
         Ok(PublishedFile { path: path?, digest })
@@ -270,7 +299,8 @@ impl IncomingFile {
         }
         let file = self.file.as_file();
         let ended = self.journal.as_ref().map_or(Ok(()), |journal| journal.end(file));
-        ended.and_then(|()| file.sync_data()).map_err(|error| self.io_error(error))?;
+        let synced = ended.and_then(|()| if_supported(file.sync_data()));
+        synced.map_err(|error| self.io_error(error))?;
         Ok(digest)
     }
 
@@ -287,12 +317,17 @@ impl IncomingFile {
             .map_or_else(|| ".bin".to_owned(), |extension| format!(".{}", extension.display()))
     }
 
-    fn rename_to(self, name: &str, digest: FileDigest) -> Result<PathBuf, StoreError> {
+    fn rename_to(
+        self,
+        name: &str,
+        naming: &Naming,
+        digest: FileDigest,
+    ) -> Result<PathBuf, StoreError> {
         let mut file = self.file;
         for number in 0..u32::MAX {
             let candidate = if number == 0 { name.to_owned() } else { with_number(name, number) };
             let path = self.dir.join(candidate);
-            let persisted = match file.persist_noclobber(&path) {
+            let persisted = match naming.folder.persist(file, &path) {
                 Err(error)
                     if error.error.kind() == io::ErrorKind::AlreadyExists
                         && is_same_file(&path, self.size, digest) =>
@@ -330,6 +365,10 @@ fn require_space(dir: &Path, size: u64) -> Result<(), StoreError> {
     let at =
         |error: nix::errno::Errno| StoreError::Io { path: dir.to_owned(), error: error.into() };
     let space = nix::sys::statvfs::statvfs(dir).map_err(at)?;
+    // Some file systems make inodes as they need them, and tell of none at all.
+    if space.files() > 0 && space.files_available() == 0 {
+        return Err(StoreError::NoInode { dir: dir.to_owned() });
+    }
     let available = space.blocks_available().saturating_mul(space.fragment_size());
     if size > available {
         return Err(StoreError::NoSpace { dir: dir.to_owned(), available, size });
@@ -443,6 +482,13 @@ mod tests {
         assert_eq!(receive(dir.path(), b"one", "a.txt").unwrap(), dir.path().join("a.txt"));
         assert_eq!(std::fs::read(dir.path().join("a.txt")).unwrap(), b"one");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_hidden_file_stays_hidden_unless_that_is_unwanted() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(receive(dir.path(), b"a", ".env").unwrap(), dir.path().join(".env"));
+        assert_eq!(Naming::original().without_dotfiles().name(".env"), "env");
     }
 
     #[test]

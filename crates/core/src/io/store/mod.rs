@@ -2,14 +2,17 @@
 //! not at all; files to broadcast are read.
 
 mod content;
+mod folder;
 mod incoming_file;
 mod name;
 mod partial;
 mod piece_hasher;
 
 pub use content::Content;
+pub use folder::FolderTraits;
+pub(crate) use folder::longest_name;
 pub use incoming_file::{IncomingFile, Naming, PublishedFile, StoreError};
-pub use name::{safe_file_name, with_number};
+pub use name::{safe_file_name, shortened_file_name, shown_file_name, with_number};
 pub use partial::remove_abandoned_files;
 
 use std::fs::{self, File, Permissions};
@@ -53,7 +56,12 @@ pub fn make_dir(dir: &Path) -> io::Result<bool> {
 /// Makes every rename in `dir` so far survive a loss of power.
 ///
 /// # Errors
-/// The file system returns an error.
+/// The file system returns an error, other than that it knows no sync of a folder.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+    if_supported(File::open(dir)?.sync_all())
+}
+
+/// Takes it for done that a file system has no such operation.
+fn if_supported(result: io::Result<()>) -> io::Result<()> {
+    result.or_else(|error| if folder::is_unsupported(&error) { Ok(()) } else { Err(error) })
 }

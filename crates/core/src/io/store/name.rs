@@ -2,6 +2,8 @@
 
 use sanitise_file_name::{Options, sanitise_with_options};
 
+use super::PREFIX;
+
 const OPTIONS: Options<Option<char>> = Options {
     // This leaves room for a number, within the 255 bytes of common file systems.
     length_limit: 200,
@@ -11,12 +13,41 @@ const OPTIONS: Options<Option<char>> = Options {
 };
 
 /// Makes one safe path component of a name: no separators, no control, reordering or reserved
-/// characters, no names that Windows reserves, not hidden, not empty, not too long.
+/// characters, no names that Windows reserves, not empty, not too long. A single leading dot is
+/// kept, unless the name is one of our temporary files.
 #[must_use]
 pub fn safe_file_name(name: &str) -> String {
+    let shown = shown_file_name(name);
+    let is_hidden = name.strip_prefix('.').is_some_and(|rest| rest.starts_with(is_of_a_name));
+    let hidden = format!(".{shown}");
+    let is_ours =
+        hidden.get(..PREFIX.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(PREFIX));
+    if is_hidden && !is_ours { hidden } else { shown }
+}
+
+/// Shortens a safe name to at most `longest` bytes; its extension is kept where it can be.
+#[must_use]
+pub fn shortened_file_name(name: &str, longest: usize) -> String {
+    if name.len() <= longest {
+        return name.to_owned();
+    }
+    let (dot, shown) = name.strip_prefix('.').map_or(("", name), |shown| (".", shown));
+    let length_limit = longest.saturating_sub(dot.len());
+    let shortened = sanitise_with_options(shown, &Options { length_limit, ..OPTIONS });
+    format!("{dot}{shortened}")
+}
+
+/// The same as [`safe_file_name`], without a leading dot.
+#[must_use]
+pub fn shown_file_name(name: &str) -> String {
     // The library takes `.hidden` for an extension and leaves its dot.
     let shown = name.trim_start_matches(|first: char| first == '.' || first.is_whitespace());
     sanitise_with_options(shown, &OPTIONS)
+}
+
+/// Whether a character after a leading dot makes the name a hidden file's, and not a path's.
+fn is_of_a_name(second: char) -> bool {
+    !matches!(second, '.' | '/' | '\\') && !second.is_whitespace() && !second.is_control()
 }
 
 /// Adds a number to a name: `photo.png` with number 2 is `photo-2.png`.
@@ -42,7 +73,14 @@ mod tests {
             ("/abs", "_abs"),
             ("..", "file"),
             ("", "file"),
-            (".hidden", "hidden"),
+            (".env", ".env"),
+            (".gitignore.txt", ".gitignore.txt"),
+            ("..env", "env"),
+            (". env", "env"),
+            ("./env", "_env"),
+            (".siar-0123-4.part", "siar-0123-4.part"),
+            (".SIAR-0123-4.part", "SIAR-0123-4.part"),
+            (".\0siar-0123-4.part", "_siar-0123-4.part"),
             ("CON", "CON_"),
             ("con.txt", "con_.txt"),
             ("a\u{202e}gnp.exe", "a_gnp.exe"),
@@ -51,6 +89,11 @@ mod tests {
         ] {
             assert_eq!(safe_file_name(from), to, "{from:?}");
         }
+        assert_eq!(shown_file_name(".env"), "env");
+        assert_eq!(shortened_file_name("photography.png", 12), "photogra.png");
+        assert_eq!(shortened_file_name(".photography.png", 13), ".photogra.png");
+        assert_eq!(shortened_file_name("photo.png", 10), "photo.png");
+        assert_eq!(with_number(".env", 2), ".env-2");
         assert_eq!(with_number("photo.png", 2), "photo-2.png");
         assert_eq!(with_number("photo", 2), "photo-2");
     }
@@ -60,7 +103,8 @@ mod tests {
         fn always_one_safe_component(name in ".{0,400}") {
             let safe = safe_file_name(&name);
             prop_assert!(!safe.is_empty() && safe.len() <= 255);
-            prop_assert!(!safe.contains(['/', '\\', '\0']) && !safe.starts_with('.'));
+            prop_assert!(!safe.contains(['/', '\\', '\0']) && !safe.starts_with(PREFIX));
+            prop_assert!(!shown_file_name(&name).starts_with('.'));
             prop_assert_eq!(std::path::Path::new(&safe).components().count(), 1);
         }
     }

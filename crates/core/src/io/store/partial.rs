@@ -2,7 +2,7 @@
 //! process continues. A journal follows the file's bytes, with one byte for each written block; it
 //! is cut off before the file is published.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use nix::fcntl::OFlag;
 use siar_proto::AnnouncedFile;
 
+use super::folder::is_unsupported;
 use super::{PREFIX, SUFFIX};
 
 /// The first bytes of a journal.
@@ -175,8 +176,16 @@ pub fn remove_abandoned_files(dir: &Path) {
         let Ok(file) = options else { continue };
         let age = file.metadata().and_then(|data| data.modified()).ok();
         let age = age.and_then(|time| SystemTime::now().duration_since(time).ok());
-        // A process that writes the file holds a lock, which ends with the process.
-        if age.is_some_and(|age| age >= keep) && file.try_lock().is_ok() {
+        // A process that writes the file holds a lock, which ends with the process. Where there are
+        // no locks, only the age tells.
+        let is_abandoned = |age| match file.try_lock() {
+            Ok(()) => age >= keep,
+            Err(TryLockError::WouldBlock) => false,
+            Err(TryLockError::Error(error)) => {
+                is_unsupported(&error) && age >= PARTIAL_FILE_LIFETIME
+            }
+        };
+        if age.is_some_and(is_abandoned) {
             let removed = fs::remove_file(entry.path());
             log::debug!("{}: left by a killed process: {removed:?}", entry.path().display());
         }

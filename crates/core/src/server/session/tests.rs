@@ -12,6 +12,7 @@ use siar_proto::wire::{Announce, Body, End, EndReason, Frame, Symbol, TransferId
 use super::super::{FileNames, ReceiveConfig};
 use super::*;
 use crate::event::{Event, Observer, Progress};
+use crate::io::store::FolderTraits;
 
 const SYMBOL_SIZE: usize = 100;
 const SENDER: ([u8; 4], u16) = ([192, 0, 2, 1], 40_000);
@@ -48,6 +49,7 @@ fn config(dir: &Path) -> ReceiveConfig {
         interface: None,
         dir: dir.to_owned(),
         names: FileNames::Original,
+        dotfiles: true,
         max_file: 10_000,
         quota: 100_000,
         recv_buffer: 1 << 20,
@@ -66,7 +68,8 @@ struct Bench<'a> {
 impl<'a> Bench<'a> {
     fn new(config: &'a ReceiveConfig, observer: &'a Recorder) -> Self {
         let wake: super::super::Wake = Arc::new(|| ());
-        let server = Server::start(config, observer, None, 1 << 20, &wake).unwrap();
+        let server =
+            Server::start(config, observer, None, 1 << 20, FolderTraits::default(), &wake).unwrap();
         Self { server, observer, now: Instant::now() }
     }
 
