@@ -187,7 +187,7 @@ impl EventKind {
 /// The progress of a task within a phase; it is reported often and never recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// The task's key in the URL list.
+    /// The task's key in the URL list; at a server, the transfer.
     pub task: String,
     /// The phase of the task.
     pub phase: Phase,
@@ -209,6 +209,8 @@ pub enum Phase {
     Broadcasting,
     /// Confirmation, in servers that have confirmed.
     Confirming,
+    /// At a server: reception of the file, in bytes.
+    Receiving,
 }
 
 /// The receiver of all events and progress reports.

@@ -1,4 +1,5 @@
-//! Progress bars on the terminal, one for each task and one for all, made from events.
+//! Progress bars on the terminal, made from events: at a client one for each task and one for all,
+//! at a server one for each transfer.
 
 use std::collections::HashMap;
 
@@ -9,6 +10,8 @@ use crate::event::{Event, EventKind, Phase, Progress};
 /// The largest number of tasks that get bars: more bars would not fit the terminal.
 const MAX_BARS: usize = 40;
 
+/// The part of a template that shows the rate, and the time left at this rate.
+const RATE: &str = " {bytes_per_sec} {eta}";
 /// The template of the bar of all files.
 const ALL: &str =
     "{prefix:>12} all files    {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
@@ -21,9 +24,11 @@ pub struct Bars {
     visible: bool,
     bars: HashMap<String, TaskBar>,
     /// The bar of all files, in bytes; it appears with the second task.
-    all: Option<ProgressBar>,
+    all: Option<TaskBar>,
     /// The bytes of each file that was announced: sent, and in all.
     files: HashMap<String, (u64, u64)>,
+    /// At a server: the names of the files that are being received, by their transfers.
+    names: HashMap<String, String>,
 }
 
 #[derive(Debug)]
@@ -31,6 +36,8 @@ struct TaskBar {
     bar: ProgressBar,
     /// The template that the bar has now.
     template: &'static str,
+    /// Whether the bar shows the template without its rate.
+    lacks_rate: bool,
 }
 
 impl Bars {
@@ -40,7 +47,14 @@ impl Bars {
         let target =
             if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let screen = MultiProgress::with_draw_target(target);
-        Self { screen, visible, bars: HashMap::new(), all: None, files: HashMap::new() }
+        Self {
+            screen,
+            visible,
+            bars: HashMap::new(),
+            all: None,
+            files: HashMap::new(),
+            names: HashMap::new(),
+        }
     }
 
     /// Whether the bars are drawn.
@@ -54,25 +68,49 @@ impl Bars {
         self.screen.suspend(write)
     }
 
-    /// Updates the bar of the event's task.
+    /// Updates the bar of the event's task or transfer.
     pub fn event(&mut self, event: &Event) {
-        let Some(task) = event.task.as_ref().filter(|_| self.visible) else { return };
-        match &event.kind {
+        if self.visible {
+            match &event.task {
+                Some(task) => self.task_event(task, &event.kind),
+                None => self.server_event(&event.kind),
+            }
+        }
+    }
+
+    fn server_event(&mut self, kind: &EventKind) {
+        match kind {
+            // The bar is added with the first progress: most files have arrived before.
+            EventKind::TransferStarted { transfer, name, .. } => {
+                self.names.insert(transfer.clone(), name.clone());
+            }
+            EventKind::Received { transfer, .. } | EventKind::TransferFailed { transfer, .. } => {
+                self.names.remove(transfer);
+                if let Some(TaskBar { bar, .. }) = self.bars.remove(transfer) {
+                    bar.finish_and_clear();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn task_event(&mut self, task: &str, kind: &EventKind) {
+        match kind {
             EventKind::TaskQueued { .. } if self.bars.len() < MAX_BARS => {
-                let bar = ProgressBar::new(0).with_prefix(task.clone());
+                let bar = ProgressBar::new(0).with_prefix(task.to_owned());
                 let bar = match &self.all {
-                    Some(all) => self.screen.insert_before(all, bar),
+                    Some(all) => self.screen.insert_before(&all.bar, bar),
                     None => self.screen.add(bar),
                 };
-                let mut bar = TaskBar { bar, template: "" };
+                let mut bar = TaskBar::new(bar);
                 bar.show("{prefix:>12} queued", 0, 0);
-                self.bars.insert(task.clone(), bar);
+                self.bars.insert(task.to_owned(), bar);
                 if self.bars.len() == 2 && self.all.is_none() {
-                    self.all = Some(self.screen.add(ProgressBar::new(0).with_style(style(ALL))));
+                    self.all = Some(TaskBar::new(self.screen.add(ProgressBar::new(0))));
                 }
             }
             EventKind::BroadcastStarted { bytes, .. } => {
-                self.files.insert(task.clone(), (0, *bytes));
+                self.files.insert(task.to_owned(), (0, *bytes));
                 self.show_all();
             }
             EventKind::TaskFinished { .. } | EventKind::TaskFailed { .. } => {
@@ -86,7 +124,7 @@ impl Bars {
                 if self.bars.is_empty()
                     && let Some(all) = self.all.take()
                 {
-                    all.finish_and_clear();
+                    all.bar.finish_and_clear();
                 }
             }
             _ => {}
@@ -96,6 +134,12 @@ impl Bars {
     /// Shows the progress of a task's phase on the task's bar.
     pub fn progress(&mut self, progress: &Progress) {
         let Progress { task, phase, done, total } = progress;
+        if *phase == Phase::Receiving && self.bars.len() < MAX_BARS && self.visible {
+            self.bars.entry(task.clone()).or_insert_with(|| {
+                let name = self.names.get(task).unwrap_or(task).clone();
+                TaskBar::new(self.screen.add(ProgressBar::new(0).with_prefix(name)))
+            });
+        }
         if let Some(bar) = self.bars.get_mut(task) {
             bar.show(template(*phase, *total > 0), *done, *total);
         }
@@ -108,32 +152,39 @@ impl Bars {
     }
 
     /// Shows the bytes of all files that were announced so far.
-    fn show_all(&self) {
-        let Some(all) = &self.all else { return };
+    fn show_all(&mut self) {
+        let Some(all) = &mut self.all else { return };
         let (sent, bytes) = self
             .files
             .values()
             .fold((0, 0), |(sent, all), (done, bytes)| (sent + done, all + bytes));
-        all.update(|state| {
-            state.set_len(bytes);
-            state.set_pos(sent);
-        });
+        all.show(ALL, sent, bytes);
     }
 }
 
 impl TaskBar {
-    /// Draws the bar. A new template and its numbers are drawn at once.
+    fn new(bar: ProgressBar) -> Self {
+        Self { bar, template: "", lacks_rate: false }
+    }
+
+    /// Draws the bar. A new template and its numbers are drawn at once, and without a rate: the
+    /// rate is measured from then on.
     fn show(&mut self, template: &'static str, done: u64, total: u64) {
-        if self.template != template {
+        let is_new = self.template != template;
+        if is_new {
             self.template = template;
+            self.bar.set_style(style(&template.replace(RATE, "")));
+        } else if self.lacks_rate {
             self.bar.set_style(style(template));
-            // The rate is that of the phase.
-            self.bar.reset_eta();
         }
+        self.lacks_rate = is_new;
         self.bar.update(|state| {
             state.set_len(total);
             state.set_pos(done);
         });
+        if is_new {
+            self.bar.reset_eta();
+        }
     }
 }
 
@@ -146,6 +197,9 @@ fn template(phase: Phase, has_total: bool) -> &'static str {
         (Phase::Waiting, _) => "{prefix:>12} waiting      {wide_bar} {pos}/{len} ms",
         (Phase::Broadcasting, _) => {
             "{prefix:>12} broadcasting {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}"
+        }
+        (Phase::Receiving, _) => {
+            "{prefix:>12} receiving    {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}"
         }
         (Phase::Confirming, _) => "{prefix:>12} confirming   {wide_bar} {pos}/{len} servers",
     }

@@ -9,16 +9,19 @@
 //! A session's resources (its entry in the list, its part of the limits, its open file) are given
 //! back in [`Server::end_session`] and nowhere else.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use siar_proto::{Abandonment, AnnouncedFile, ReceivedBlock, TransferKey};
 
 use super::Server;
 use super::limits::{Claim, Refusal};
 use super::writers::FileHandle;
-use crate::event::EventKind;
+use crate::event::{EventKind, Phase, Progress};
 use crate::io::clock::unix_time_ms;
 use crate::io::store::{IncomingFile, PublishedFile, StoreError};
+
+/// How often the progress of a file is shown.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// One transfer that is under way.
 #[derive(Debug)]
@@ -26,6 +29,9 @@ pub(super) struct Session {
     file: AnnouncedFile,
     started: Instant,
     storage: Storage,
+    /// The bytes of all blocks that have come.
+    received: u64,
+    last_progress: Instant,
 }
 
 /// The place where a session's blocks go.
@@ -89,7 +95,9 @@ impl Server<'_> {
             });
         }
         let storage = Storage::Waiting(None);
-        self.sessions.insert(key, Session { file: file.clone(), started, storage });
+        let (received, last_progress) = (0, started);
+        let session = Session { file: file.clone(), started, storage, received, last_progress };
+        self.sessions.insert(key, session);
         if let Err(refusal) = self.limits.check(file.size) {
             return self.end_session(key, SessionEnd::Refused(refusal));
         }
@@ -97,9 +105,11 @@ impl Server<'_> {
         let whole = match IncomingFile::find(&self.config.dir, &file) {
             Ok(None) => Vec::new(),
             Ok(Some((found, whole))) => {
-                self.tell_resumed(key, &file, &whole);
+                let received = byte_count(&file, &whole);
+                self.tell_resumed(key, &file, received);
                 if let Some(session) = self.sessions.get_mut(&key) {
                     session.storage = Storage::Waiting(Some(found));
+                    session.received = received;
                 }
                 whole
             }
@@ -123,12 +133,7 @@ impl Server<'_> {
         self.replays.check(now, unix_time_ms(), key, file.announced_ms, is_under_way)
     }
 
-    fn tell_resumed(&self, key: TransferKey, file: &AnnouncedFile, whole: &[u32]) {
-        let len = |block: &u32| {
-            let range = file.layout.byte_range(*block);
-            range.end - range.start
-        };
-        let bytes: u64 = whole.iter().map(len).sum();
+    fn tell_resumed(&self, key: TransferKey, file: &AnnouncedFile, bytes: u64) {
         if bytes > 0 {
             let (transfer, name) = (key.1.to_string(), file.name.clone());
             self.tell(EventKind::Resumed { transfer, name, bytes });
@@ -138,10 +143,27 @@ impl Server<'_> {
     /// Hands a block to the writer of its session's file.
     pub(super) fn handle_block(&mut self, key: TransferKey, block: ReceivedBlock) {
         self.open(key);
+        self.show_progress(key, block.block);
         match self.sessions.get(&key).map(|session| &session.storage) {
             Some(Storage::Open { file, .. }) => self.writers.write(file, block),
             // The session has ended: only the block's memory is still needed.
             _ => self.machine.handle_block_written(key, block.into_buffer()),
+        }
+    }
+
+    /// Counts a block that has come, and shows the progress of its file from time to time.
+    fn show_progress(&mut self, key: TransferKey, block: u32) {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        session.received += byte_count(&session.file, &[block]);
+        let now = Instant::now();
+        if now >= session.last_progress + PROGRESS_INTERVAL {
+            session.last_progress = now;
+            self.observer.progress(Progress {
+                task: key.1.to_string(),
+                phase: Phase::Receiving,
+                done: session.received,
+                total: session.file.size,
+            });
         }
     }
 
@@ -225,6 +247,12 @@ impl Server<'_> {
             self.tell_failed(transfer, from, reason);
         }
     }
+}
+
+/// Returns the number of bytes in these blocks of a file.
+fn byte_count(file: &AnnouncedFile, blocks: &[u32]) -> u64 {
+    let ranges = blocks.iter().map(|block| file.layout.byte_range(*block));
+    ranges.map(|range| range.end - range.start).sum()
 }
 
 #[cfg(test)]

@@ -43,8 +43,12 @@ impl FolderTraits {
     pub fn examine(dir: &Path) -> io::Result<Self> {
         let longest_name = longest_name(dir);
         let file = temporary_file(dir)?;
-        write_from_behind(file.as_file())
-            .map_err(|error| cannot("write files at any place", &error))?;
+        if let Err(error) = write_from_behind(file.as_file()) {
+            let (file, _path) = file.into_parts();
+            // Some file systems write a file again when it is closed: that comes before its removal.
+            drop(file);
+            return Err(cannot("write files at any place", &error));
+        }
         let new_name = temporary_file(dir)?.into_temp_path().to_path_buf();
         let renames_without_replacing = match file.persist_noclobber(&new_name) {
             Ok(_) => true,

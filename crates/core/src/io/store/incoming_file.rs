@@ -154,6 +154,7 @@ impl IncomingFile {
         match Partial::find(dir, announced).map_err(at)? {
             Some(partial) => Self::go_on(dir, announced, partial).map(Some),
             None if Self::is_resumable(announced) => {
+                require_inode(dir)?;
                 require_space(dir, announced.size).map(|()| None)
             }
             // Such a file is checked for room by `create`, which follows, or by its first write.
@@ -365,13 +366,21 @@ fn require_space(dir: &Path, size: u64) -> Result<(), StoreError> {
     let at =
         |error: nix::errno::Errno| StoreError::Io { path: dir.to_owned(), error: error.into() };
     let space = nix::sys::statvfs::statvfs(dir).map_err(at)?;
-    // Some file systems make inodes as they need them, and tell of none at all.
-    if space.files() > 0 && space.files_available() == 0 {
-        return Err(StoreError::NoInode { dir: dir.to_owned() });
-    }
     let available = space.blocks_available().saturating_mul(space.fragment_size());
     if size > available {
         return Err(StoreError::NoSpace { dir: dir.to_owned(), available, size });
+    }
+    Ok(())
+}
+
+fn require_inode(dir: &Path) -> Result<(), StoreError> {
+    // Some file systems say that no inode is free, and make files all the same.
+    let is_free = nix::sys::statvfs::statvfs(dir).is_ok_and(|space| space.files_free() > 0);
+    if !is_free
+        && let Err(error) = temporary_file(dir)
+        && error.kind() == io::ErrorKind::StorageFull
+    {
+        return Err(StoreError::NoInode { dir: dir.to_owned() });
     }
     Ok(())
 }
