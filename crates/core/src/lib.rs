@@ -20,9 +20,11 @@ pub mod io;
 pub mod lock;
 pub mod panics;
 pub mod server;
+mod version;
 
 pub use client::task::{download_and_broadcast, download_and_broadcast_in_turn};
 pub use client::turns::Turn;
 pub use client::worker::serve_if_worker;
 pub use event::Style;
 pub use face::run::{Run, run_client, run_server};
+pub use version::VERSION;

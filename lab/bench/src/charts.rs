@@ -51,6 +51,7 @@ impl Summary<'_> {
                         "UDPcast, whole run".to_owned(),
                     ],
                     groups: by_loss.into(),
+                    decimal: '.',
                 },
             ),
             (
@@ -60,6 +61,7 @@ impl Summary<'_> {
                     unit: "MB/s".to_owned(),
                     series: vec!["Siar".to_owned()],
                     groups: by_receivers.into(),
+                    decimal: '.',
                 },
             ),
             (
@@ -69,6 +71,7 @@ impl Summary<'_> {
                     unit: "s".to_owned(),
                     series: vec!["Siar".to_owned(), "Python".to_owned()],
                     groups: by_style.into(),
+                    decimal: '.',
                 },
             ),
         ]

@@ -5,6 +5,9 @@
 //! |---|---|
 //! | [`distribute`] | the programs for one processor architecture, in a folder |
 //! | [`Distribution`] | a description of the files, as text |
+//! | [`release`] | the command `cargo lab release` |
+
+pub mod release;
 
 use std::fmt;
 use std::fs::{self, File};
@@ -25,6 +28,8 @@ use stage::target::{NodeTarget, read_static};
 /// The largest permitted size of a program, in bytes, because each node gets a copy.
 pub const MAX_LEN: u64 = 5_000_000;
 const SUMS: &str = "SHA256SUMS";
+/// The beginning of the names of all files.
+const NAME: &str = "siar";
 const PREFIX: &str = "siar-";
 const START_RUNS: usize = 21;
 
@@ -42,6 +47,20 @@ pub enum DistError {
         /// The program's size in bytes.
         len: u64,
     },
+    /// Another program that is needed has failed.
+    #[error("`{command}` failed: {said}")]
+    Command {
+        /// The command.
+        command: String,
+        /// What it said last.
+        said: String,
+    },
+    /// The tool that makes Debian packages is missing.
+    #[error("no `cargo deb` here: `cargo install cargo-deb --locked` installs it")]
+    NoPackager,
+    /// The programs would not be those of the commit.
+    #[error("tracked files differ from the commit: commit them, or give --allow-dirty")]
+    Uncommitted,
     /// A program does not start.
     #[error("{program} does not start: {status}, {said}")]
     NoStart {
@@ -143,7 +162,7 @@ fn write_sums(to: &Path) -> Result<(), DistError> {
     let mut files = Vec::new();
     for entry in fs::read_dir(to).map_err(DistError::file(to))?.filter_map(Result::ok) {
         let path = entry.path();
-        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+        if !entry.file_name().to_string_lossy().starts_with(NAME) {
             continue;
         }
         if path.is_dir() {

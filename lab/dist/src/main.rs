@@ -12,7 +12,7 @@ use stage::tool;
 /// Builds the programs as static files for Alpine and other nodes, with an archive and their
 /// checksums.
 #[derive(Debug, Parser)]
-#[command(name = "cargo lab dist", bin_name = "cargo lab dist", version)]
+#[command(name = "cargo lab dist", bin_name = "cargo lab dist", version = siar_core::VERSION)]
 struct Options {
     /// Folder for the programs
     #[arg(long, default_value = "dist")]

@@ -54,7 +54,7 @@ impl Bar {
 
     /// Draws the bar around the horizontal position `x`, in pixels; `y` turns a value into a
     /// vertical position.
-    fn to_svg(&self, x: f64, y: impl Fn(f64) -> f64) -> String {
+    fn to_svg(&self, x: f64, y: impl Fn(f64) -> f64, decimal: char) -> String {
         let (left, top) = (x - BAR_WIDTH / 2.0, y(self.median));
         let (height, fill) = (BOTTOM - top, COLOURS[self.series % COLOURS.len()]);
         let mut svg = format!(
@@ -71,7 +71,7 @@ impl Bar {
                 ));
             }
         }
-        svg + &text("value", x, y(self.top()) - 6.0, &number(self.median))
+        svg + &text("value", x, y(self.top()) - 6.0, &number(self.median, decimal))
     }
 }
 
@@ -101,6 +101,8 @@ pub struct BarChart {
     pub series: Vec<String>,
     /// The groups, from left to right.
     pub groups: Vec<Group>,
+    /// The decimal mark of the language.
+    pub decimal: char,
 }
 
 impl BarChart {
@@ -135,7 +137,9 @@ impl BarChart {
         for tick in ticks {
             let (at, class) = (y(tick), if tick > 0.0 { "grid" } else { "axis" });
             let line = format!("<path class='{class}' d='M{LEFT:.1} {at:.1}H{right:.1}'/>\n");
-            svg.push_str(&(line + &text("tick", LEFT - 8.0, at + 4.0, &number(tick))));
+            svg.push_str(
+                &(line + &text("tick", LEFT - 8.0, at + 4.0, &number(tick, self.decimal))),
+            );
         }
         let pitch = (right - LEFT) / self.groups.len().max(1) as f64;
         for (index, group) in self.groups.iter().enumerate() {
@@ -144,7 +148,9 @@ impl BarChart {
             for series in 0..self.series.len() {
                 let x = centre + SLOT * (series as f64 + 0.5 - self.series.len() as f64 / 2.0);
                 let missing = || text("value", x, BOTTOM - 6.0, "–");
-                svg.push_str(&group.bar(series).map_or_else(missing, |bar| bar.to_svg(x, y)));
+                svg.push_str(
+                    &group.bar(series).map_or_else(missing, |bar| bar.to_svg(x, y, self.decimal)),
+                );
             }
         }
         svg + "</svg>"
@@ -175,11 +181,18 @@ fn ticks(maximum: f64) -> Vec<f64> {
 }
 
 /// A value with at most three significant digits.
-fn number(value: f64) -> String {
+fn number(value: f64, decimal: char) -> String {
     // Rust prints the shortest text of a number: after this rounding, three digits at most.
     let value: f64 = format!("{value:.2e}").parse().unwrap_or(value);
     let plain = value == 0.0 || (1e-3..1e6).contains(&value.abs());
-    if plain { value.to_string() } else { format!("{value:e}") }
+    let text = if plain { value.to_string() } else { format!("{value:e}") };
+    localized(text, decimal)
+}
+
+/// Puts a language's decimal mark into a text whose only points are decimal ones.
+#[must_use]
+pub fn localized(text: String, decimal: char) -> String {
+    if decimal == '.' { text } else { text.replace('.', &decimal.to_string()) }
 }
 
 /// A cautious estimate of a text's width in pixels, because the reader's font is not known.
@@ -208,7 +221,7 @@ mod tests {
         let group = Group { label: "<10 %".to_owned(), bars: bars.iter().map(bar).collect() };
         let series = vec!["\"a\" & 'b'".to_owned(); series];
         let (title, unit) = ("Title >".to_owned(), "m/s".to_owned());
-        BarChart { title, unit, series, groups: vec![group] }.to_svg()
+        BarChart { title, unit, series, groups: vec![group], decimal: '.' }.to_svg()
     }
 
     fn counts(svg: &str) -> [usize; 3] {
@@ -230,8 +243,9 @@ mod tests {
 
     #[test]
     fn numbers_and_text() {
-        let numbers = [0.0, 9.996, 1234.5, 0.001234, 0.5, 2e7].map(number);
+        let numbers = [0.0, 9.996, 1234.5, 0.001234, 0.5, 2e7].map(|value| number(value, '.'));
         assert_eq!(numbers, ["0", "10", "1230", "0.00123", "0.5", "2e7"]);
+        assert_eq!(number(0.5, ','), "0,5");
         let svg = svg(1, &[]);
         for escaped in ["Title &gt;", "&quot;a&quot; &amp; &#39;b&#39;", "&lt;10 %"] {
             assert!(svg.contains(&format!(">{escaped}</text>")), "{escaped}: {svg}");
@@ -246,7 +260,8 @@ mod tests {
         assert_eq!(counts(&svg(2, &[(0, f64::INFINITY), (1, 1e308)])), [1, 1, 1]);
         assert_eq!(counts(&svg(2, &[(0, 0.0), (1, -1.0)])), [2, 2, 0]);
         let (title, unit) = (String::new(), String::new());
-        let empty = BarChart { title, unit, series: Vec::new(), groups: Vec::new() };
+        let (series, groups, decimal) = (Vec::new(), Vec::new(), '.');
+        let empty = BarChart { title, unit, series, groups, decimal };
         assert_eq!(counts(&empty.to_svg()), [0; 3]);
     }
 }

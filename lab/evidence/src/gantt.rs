@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use siar_core::event::Style;
 
-use crate::chart::escape;
+use crate::chart::{escape, localized};
 use crate::timeline::{PHASES, Phase, Row, Timeline};
 
 /// The words of a picture.
@@ -16,6 +16,8 @@ pub struct Words {
     pub worker: String,
     /// The words after the number of tasks that are not drawn.
     pub more: String,
+    /// The decimal mark.
+    pub decimal: char,
 }
 
 impl Default for Words {
@@ -25,6 +27,7 @@ impl Default for Words {
             phases: phases.map(str::to_owned),
             worker: "worker".to_owned(),
             more: "more tasks".to_owned(),
+            decimal: '.',
         }
     }
 }
@@ -147,7 +150,7 @@ impl Timeline {
         for (index, row) in self.rows.iter().take(drawn).enumerate() {
             self.draw_row(&mut svg, row, TOP + ROW * index as f64, &axis, words);
         }
-        draw_axis(&mut svg, &axis, bottom);
+        draw_axis(&mut svg, &axis, bottom, words.decimal);
         if hidden > 0 {
             let label = format!("+ {hidden} {}", words.more);
             draw_text(&mut svg, "faint", 12.0, bottom + 42.0, "start", &label);
@@ -192,12 +195,12 @@ impl Timeline {
                 .iter()
                 .position(|phase| *phase == span.phase)
                 .map_or("", |index| words.phases[index].as_str());
+            let place = format!("({:.4} s – {:.4} s)", span.from, span.to);
             let tip = format!(
-                "{}: {word} {} ({:.4} s – {:.4} s)",
+                "{}: {word} {} {}",
                 row.task,
-                duration(span.to - span.from),
-                span.from,
-                span.to
+                duration(span.to - span.from, words.decimal),
+                localized(place, words.decimal),
             );
             let (y, height) = if span.phase == Phase::Repair {
                 (top + 4.0 + BAR - THIN_BAR, THIN_BAR)
@@ -219,12 +222,12 @@ impl Timeline {
             let left = x.min(WIDTH - RIGHT - 60.0);
             draw_text(svg, "fail", left, top + 17.0, "start", &format!("✗ {}", shorten(error, 40)));
         } else if !row.spans.is_empty() {
-            draw_text(svg, "ink", x, top + 17.0, "start", &duration(to - from));
+            draw_text(svg, "ink", x, top + 17.0, "start", &duration(to - from, words.decimal));
         }
     }
 }
 
-fn draw_axis(svg: &mut String, axis: &Axis, bottom: f64) {
+fn draw_axis(svg: &mut String, axis: &Axis, bottom: f64, decimal: char) {
     let mut free_from = 0.0;
     for piece in &axis.0 {
         let (left, right) = piece.pixels;
@@ -235,7 +238,7 @@ fn draw_axis(svg: &mut String, axis: &Axis, bottom: f64) {
                 "<path d='M{left:.1} {TOP:.1}V{bottom:.1}M{right:.1} {TOP:.1}V{bottom:.1}' \
                  fill='none' stroke='#656d76' stroke-dasharray='2 3'/>"
             );
-            let pause = format!("‖ {} ‖", duration(piece.seconds.1 - piece.seconds.0));
+            let pause = format!("‖ {} ‖", duration(piece.seconds.1 - piece.seconds.0, decimal));
             draw_text(svg, "faint", middle, bottom + 16.0, "middle", &pause);
             free_from = right + 4.0;
             continue;
@@ -253,7 +256,8 @@ fn draw_axis(svg: &mut String, axis: &Axis, bottom: f64) {
                 continue;
             }
             free_from = x + LABEL / 2.0;
-            draw_text(svg, "faint", x, bottom + 16.0, "middle", &format!("{seconds:.3} s"));
+            let label = localized(format!("{seconds:.3} s"), decimal);
+            draw_text(svg, "faint", x, bottom + 16.0, "middle", &label);
         }
     }
 }
@@ -284,16 +288,17 @@ fn shorten(text: &str, most: usize) -> String {
     text.chars().take(most - 1).chain(['…']).collect()
 }
 
-/// A duration in seconds as text, in µs, ms or s.
+/// A duration in seconds as text, in µs, ms or s, with this decimal mark.
 #[must_use]
-pub fn duration(seconds: f64) -> String {
-    if seconds < 0.001 {
+pub fn duration(seconds: f64, decimal: char) -> String {
+    let text = if seconds < 0.001 {
         format!("{:.0} µs", seconds * 1e6)
     } else if seconds < 1.0 {
         format!("{:.1} ms", seconds * 1e3)
     } else {
         format!("{seconds:.2} s")
-    }
+    };
+    localized(text, decimal)
 }
 
 #[cfg(test)]

@@ -37,6 +37,8 @@ pub struct ComparisonWords {
     pub seconds: String,
     /// The unit of the second chart.
     pub milliseconds: String,
+    /// The decimal mark.
+    pub decimal: char,
 }
 
 impl Default for ComparisonWords {
@@ -46,6 +48,7 @@ impl Default for ComparisonWords {
             overhead: "Beyond the delay (median, range)".to_owned(),
             seconds: "seconds".to_owned(),
             milliseconds: "milliseconds".to_owned(),
+            decimal: '.',
         }
     }
 }
@@ -66,6 +69,7 @@ pub fn comparison(manifest: &Manifest, words: &ComparisonWords) -> [BarChart; 2]
                 bars: bar(runs, value).into_iter().collect(),
             })
             .collect(),
+        decimal: words.decimal,
     };
     [
         chart(&words.total, &words.seconds, |timing| timing.total),

@@ -31,7 +31,7 @@ use stage::{StageError, tool};
 /// Tests the clients and the server under faults: a bad network, full disks, killed processes,
 /// hostile datagrams; takes a few minutes.
 #[derive(Debug, Parser)]
-#[command(name = "cargo lab faults", bin_name = "cargo lab faults", version)]
+#[command(name = "cargo lab faults", bin_name = "cargo lab faults", version = siar_core::VERSION)]
 // `cargo lab` passes an option for the folder, which the user's option must override.
 #[command(args_override_self = true)]
 struct Options {

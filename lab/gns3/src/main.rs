@@ -26,7 +26,7 @@ use stage::{StageError, tool};
 
 /// Sets up and runs the lab in GNS3.
 #[derive(Debug, Parser)]
-#[command(name = "cargo lab gns3", bin_name = "cargo lab gns3", version)]
+#[command(name = "cargo lab gns3", bin_name = "cargo lab gns3", version = siar_core::VERSION)]
 // `cargo lab` passes an option for the folder, which the user's option must override.
 #[command(args_override_self = true)]
 struct Options {

@@ -107,7 +107,7 @@ pub fn write_csv(grades: &[Grade], path: &Path) -> Result<(), StageError> {
         for grade in grades {
             let verdicts = grade.verdicts.iter().flat_map(|verdict| {
                 let word = if verdict.passed { "pass" } else { "fail" };
-                [word.to_owned(), verdict.reason.clone()]
+                [word.to_owned(), verdict.reason.to_string()]
             });
             let folder = grade.dir.display().to_string();
             csv.write_record(

@@ -11,7 +11,7 @@ use stage::{StageError, tool};
 
 /// Judges runs from their evidence, item by item; exits with 1 unless every item passes.
 #[derive(Debug, Parser)]
-#[command(name = "cargo lab grade", bin_name = "cargo lab grade", version)]
+#[command(name = "cargo lab grade", bin_name = "cargo lab grade", version = siar_core::VERSION)]
 // `cargo lab` passes an option for the folder, which the user's option must override.
 #[command(args_override_self = true)]
 struct Options {

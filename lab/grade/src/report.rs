@@ -21,17 +21,17 @@ const SECTIONS: [(&str, &[&str]); 4] = [
 pub(super) fn judge(dir: &Path) -> Judgement {
     let path = dir.join(FILE_NAME);
     if !path.exists() {
-        return Err(format!("there is no {FILE_NAME}"));
+        return Err(format!("there is no {FILE_NAME}").into());
     }
     let document = Document::load(&path).map_err(|error| format!("{FILE_NAME}: {error}"))?;
     let pages = document.get_pages().len();
     let titles = outline(&document).unwrap_or_else(|| lines(&document));
     for (letter, words) in SECTIONS {
         if !titles.iter().any(|title| is_title(title, letter, words)) {
-            return Err(format!("{FILE_NAME} lacks section {letter} ({})", words[0]));
+            return Err(format!("{FILE_NAME} lacks section {letter} ({})", words[0]).into());
         }
     }
-    Ok(format!("{pages} pages, sections a, b, c and d"))
+    Ok(format!("{pages} pages, sections a, b, c and d").into())
 }
 
 fn outline(document: &Document) -> Option<Vec<String>> {

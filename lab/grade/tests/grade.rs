@@ -188,7 +188,7 @@ fn tampered(name: &str, item: Item, reason: &'static str, tamper: fn(&Path)) -> 
         if verdict.passed {
             return Err(Failed::from(format!("{item} passed: {}", verdict.reason)));
         }
-        if !verdict.reason.contains(reason) {
+        if !verdict.reason.to_string().contains(reason) {
             return Err(Failed::from(format!("{item}: {}", verdict.reason)));
         }
         Ok(())

@@ -4,11 +4,12 @@
 //! |---|---|
 //! | [`run`] | the main job: each style delivers every file |
 //! | [`shell`] | a shell on a node, and commands on the others |
-//! | [`serve`], [`keygen`] | the sample files over HTTP on loopback; a new key file |
+//! | [`serve`], [`sample_files`], [`keygen`] | the sample files over HTTP on loopback, or in a folder; a new key file |
 //! | [`verb`] | all other commands, which are separate programs |
 
 mod keygen;
 mod run;
+mod sample_files;
 mod serve;
 mod shell;
 mod verb;
@@ -16,7 +17,9 @@ mod verb;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue};
+use clap::{Command, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use siar_core::io::seal::KeyError;
 use stage::{StageError, tool};
 
@@ -26,10 +29,16 @@ use verb::Verb;
 /// Brings up the assignment's three nodes and a gateway, runs the four styles one after the other
 /// and compares every received file with its source.
 #[derive(Debug, Parser)]
-#[command(name = "lab", version)]
+#[command(name = "lab", version = siar_core::VERSION)]
 struct Options {
     #[command(subcommand)]
     task: Option<Task>,
+    /// Print a completion script and exit
+    #[arg(long, value_name = "SHELL", value_enum)]
+    completions: Option<Shell>,
+    /// Print the manual page and exit
+    #[arg(long, hide = true)]
+    man: bool,
     #[command(flatten)]
     run: RunOptions,
 }
@@ -57,6 +66,11 @@ enum Task {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
+    /// Write the sample files into a folder
+    Samples {
+        /// The folder, which is made if it is missing
+        dir: PathBuf,
+    },
     /// Offer the sample files over HTTP on loopback
     Serve {
         /// TCP port
@@ -77,7 +91,11 @@ enum LabError {
 }
 
 fn main() -> ExitCode {
-    let Options { task, run: options } = Options::parse();
+    let options = Options::try_parse().unwrap_or_else(|error| explained(error).exit());
+    if let Some(described) = describe(&options) {
+        return described;
+    }
+    let Options { task, run: options, .. } = options;
     tool::run(|| -> Result<ExitCode, LabError> {
         Ok(match task {
             None => run::run(&options)?,
@@ -85,7 +103,57 @@ fn main() -> ExitCode {
             Some(Task::Keygen { file }) => keygen::keygen(&file)?,
             Some(Task::Shell { node }) => shell::shell(&node, &options.out)?,
             Some(Task::On { node, command }) => shell::on(&node, &command)?,
+            Some(Task::Samples { dir }) => sample_files::write(&dir)?,
             Some(Task::Serve { port }) => serve::serve(port)?,
         })
     })
+}
+
+/// Prints what describes the command line, if that is asked for.
+fn describe(options: &Options) -> Option<ExitCode> {
+    let mut command = Options::command().name("siar-lab");
+    if let Some(shell) = options.completions {
+        clap_complete::generate(shell, &mut command, "siar-lab", &mut std::io::stdout());
+    } else if options.man {
+        let page = clap_mangen::Man::new(command).date("");
+        if let Err(error) = page.render(&mut std::io::stdout()) {
+            eprintln!("error: {error}");
+            return Some(ExitCode::FAILURE);
+        }
+    } else {
+        return None;
+    }
+    Some(ExitCode::SUCCESS)
+}
+
+/// Turns the error about an unexpected word into one about a mistyped command, with the most similar
+/// command. (The options for clients after `--` keep clap from doing so.)
+fn explained(error: clap::Error) -> clap::Error {
+    let word = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(word)) if !word.starts_with('-') => word.clone(),
+        _ => return error,
+    };
+    let lab = Options::command();
+    let commands = Command::new("cargo lab")
+        .bin_name("cargo lab")
+        .subcommand_required(true)
+        .subcommands(lab.get_subcommands().cloned());
+    commands.try_get_matches_from(["cargo lab".to_owned(), word]).err().unwrap_or(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistyped_command_brings_the_right_one() {
+        Options::command().debug_assert();
+        let said = |arguments: &[&str]| {
+            explained(Options::try_parse_from(arguments).unwrap_err()).to_string()
+        };
+        let text = said(&["lab", "--out", "x", "reprot", "--lang", "en"]);
+        assert!(text.contains("'reprot'") && text.contains("'report'"), "{text}");
+        assert!(said(&["lab", "xyz"]).contains("unrecognized subcommand 'xyz'"));
+        assert!(said(&["lab", "--xyz"]).contains("unexpected argument '--xyz'"));
+    }
 }

@@ -22,6 +22,8 @@ pub(crate) enum Verb {
     /// Build the programs as static files for Alpine and other nodes, with an archive and their
     /// checksums
     Dist(Arguments),
+    /// Make a release: an archive, a Debian package, a bill of materials, checksums
+    Release(Arguments),
     /// Check that this machine has what the lab and GNS3 need, and say how to get what is missing
     Doctor(Arguments),
     /// Set up and run the lab in GNS3
@@ -53,6 +55,7 @@ pub(crate) fn play(verb: Verb, options: &RunOptions) -> Result<ExitCode, StageEr
         Verb::Report(it) => ("report", "report", Some("--out"), it.arguments),
         Verb::Faults(it) => ("faults", "faults", Some("--out"), it.arguments),
         Verb::Dist(it) => ("dist", "dist", None, it.arguments),
+        Verb::Release(it) => ("dist", "release", None, it.arguments),
         Verb::Doctor(it) => ("gns3", "doctor", None, it.arguments),
         Verb::Gns3(it) => ("gns3", "gns3", Some("--out"), it.arguments),
         Verb::Grade(it) => ("grade", "grade", Some("--out"), it.arguments),

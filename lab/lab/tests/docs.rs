@@ -84,6 +84,47 @@ fn translations_have_the_same_commands_and_headings() {
     }
 }
 
+/// Each figure of the READMEs about speed is one of the tables' figures, rounded.
+#[test]
+fn figures_of_speed_come_from_the_tables() {
+    let tables = read("docs/PERFORMANCE.md");
+    let tables = tables.lines().filter(|line| line.starts_with('|')).collect::<String>();
+    let figures = numbers(&tables);
+    assert!(figures.len() > 200, "{}", figures.len());
+    for (name, heading) in [("README.md", "## How fast"), ("README.id.md", "## Seberapa cepat")] {
+        let text = read(name);
+        let mut section =
+            section(&text, heading).replace("1.000 berkas", "").replace("1,000 of", "");
+        if name == "README.id.md" {
+            section = section.replace(',', ".");
+        }
+        let (decimals, parts): (Vec<_>, Vec<_>) = (
+            numbers(&section).into_iter().filter(|number| number.contains('.')).collect(),
+            section.split("1/").skip(1).map(|part| numbers(part).remove(0)).collect(),
+        );
+        assert!(decimals.len() >= 7 && parts.len() >= 3, "{name}: {decimals:?} {parts:?}");
+        for told in decimals.iter().chain(&parts) {
+            let digits = told.split_once('.').map_or(0, |(_, digits)| digits.len());
+            // A part such as 1/57 may be more than it is, and not less.
+            let is_it = |figure: &String| {
+                let figure: f64 = figure.parse().unwrap_or(f64::NAN);
+                let scale = 10f64.powi(digits as i32);
+                let told: f64 = told.parse().unwrap();
+                format!("{figure:.digits$}") == format!("{told:.digits$}")
+                    || (digits == 0 && (figure * scale).floor() / scale == told)
+            };
+            assert!(figures.iter().any(is_it), "{name}: {told} is in no table");
+        }
+    }
+}
+
+/// The numbers in a text, as they are written.
+fn numbers(text: &str) -> Vec<String> {
+    let parts = text.split(|c: char| !c.is_ascii_digit() && c != '.');
+    let parts = parts.map(|part| part.trim_matches('.').to_owned());
+    parts.filter(|part| !part.is_empty()).collect()
+}
+
 /// Both tables of options are complete.
 #[test]
 fn every_option_stands_in_the_readmes() {
@@ -270,7 +311,7 @@ fn the_product_does_not_depend_on_the_lab() {
 
 /// The layers of siar-core, from the top: a folder uses only folders of lower layers.
 const LAYERS: [&[&str]; 4] =
-    [&["face"], &["client", "server"], &["io"], &["event", "lock", "panics"]];
+    [&["face"], &["client", "server"], &["io"], &["event", "lock", "panics", "version"]];
 
 fn source_files(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).unwrap() {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use evidence::chart::localized;
 use evidence::{gantt, judge, pictures};
 use serde::Serialize;
 use siar_core::event::Style;
@@ -108,9 +109,9 @@ pub struct Output {
 pub struct ComparisonRow {
     /// The style.
     pub style: Style,
-    /// The median of the total times, as text in seconds.
+    /// The total time as text in seconds; of several runs the median and the range.
     pub total: String,
-    /// The median of the times without the simulated work, as text in milliseconds.
+    /// The time without the simulated work, in the same way in milliseconds.
     pub overhead: String,
     /// The number of runs.
     pub runs: usize,
@@ -213,21 +214,28 @@ impl Content {
             machine: manifest.machine.clone(),
             has_switch: manifest.has_switch,
             target: format!("{}, UDP {}", manifest.target, manifest.port),
-            delay: gantt::duration(manifest.delay_ms as f64 / 1e3),
+            delay: gantt::duration(manifest.delay_ms as f64 / 1e3, words.decimal),
             loss: manifest.loss,
-            measured_loss: manifest.measured_loss.map(|loss| format!("{loss:.1}")),
+            measured_loss: manifest.measured_loss.map(|loss| words.number(loss, 1)),
             arguments: manifest.arguments.join(" "),
             nodes: manifest.nodes.clone(),
-            files: manifest.files.iter().map(|file| (file.clone(), size(file.bytes))).collect(),
+            files: manifest
+                .files
+                .iter()
+                .map(|file| (file.clone(), size(file.bytes, words.decimal)))
+                .collect(),
             screenshots: keys,
             programs: manifest.styles.iter().map(|runs| program(runs.style)).collect(),
             shared: source(&programs::SHARED),
             server: source(&programs::SERVER),
-            comparison: manifest.styles.iter().map(comparison_row).collect(),
+            comparison: manifest.styles.iter().map(|runs| comparison_row(runs, &words)).collect(),
             outputs,
             verdicts: verdicts
                 .into_iter()
-                .map(|verdict| (verdict.item.to_string(), verdict.passed, verdict.reason))
+                .map(|verdict| {
+                    let reason = verdict.reason.said_by(&words.verdicts);
+                    (verdict.item.to_string(), verdict.passed, reason)
+                })
                 .collect(),
             pictures,
         })
@@ -295,12 +303,13 @@ fn output(
         let copies = copies.collect();
         ReceivedFile { name: file.name.clone(), source: file.blake3.clone(), copies }
     });
-    let last = runs.runs.last();
-    let (total, overhead) = last.map_or((f64::NAN, f64::NAN), |run| (run.total, run.overhead));
-    let timing = words.output.timing.replace("{total}", &format!("{total:.3}"));
+    let ComparisonRow { total, overhead, .. } = comparison_row(runs, words);
+    let timing = words.output.timing.replace("{total}", &total).replace("{overhead}", &overhead);
+    let count = runs.runs.len();
+    let medians = words.output.medians.replace("{runs}", &count.to_string());
     Ok(Output {
         style,
-        timing: timing.replace("{overhead}", &format!("{:.1}", overhead * 1e3)),
+        timing: if count > 1 { format!("{timing} {medians}") } else { timing },
         terminals,
         files: files.collect(),
         received,
@@ -308,15 +317,21 @@ fn output(
     })
 }
 
-fn comparison_row(runs: &StyleRuns) -> ComparisonRow {
-    let median = |value: fn(&Timing) -> f64| {
-        Spread::of(runs.runs.iter().map(value)).map_or(f64::NAN, |spread| spread.median)
+fn comparison_row(runs: &StyleRuns, words: &Words) -> ComparisonRow {
+    let figure = |value: fn(&Timing) -> f64, digits: usize, unit: &str| {
+        let Some(spread) = Spread::of(runs.runs.iter().map(value)) else { return String::new() };
+        let number = |value| words.number(value, digits);
+        let median = format!("{} {unit}", number(spread.median));
+        if runs.runs.len() > 1 {
+            format!("{median} ({} – {})", number(spread.low), number(spread.high))
+        } else {
+            median
+        }
     };
-    let (total, overhead) = (median(|run| run.total), median(|run| run.overhead));
     ComparisonRow {
         style: runs.style,
-        total: format!("{total:.3} s"),
-        overhead: format!("{:.1} ms", overhead * 1e3),
+        total: figure(|run| run.total, 3, "s"),
+        overhead: figure(|run| run.overhead * 1e3, 1, "ms"),
         runs: runs.runs.len(),
         complete: runs.runs.iter().all(|run| run.complete),
     }
@@ -364,8 +379,8 @@ fn picture_extension(bytes: &[u8]) -> Option<&'static str> {
     ["png", "jpg", "gif", "webp"].into_iter().find(|known| *known == kind)
 }
 
-fn size(bytes: u64) -> String {
-    bytesize::ByteSize::b(bytes).display().si().to_string()
+fn size(bytes: u64, decimal: char) -> String {
+    localized(bytesize::ByteSize::b(bytes).display().si().to_string(), decimal)
 }
 
 #[cfg(test)]
@@ -378,7 +393,11 @@ mod tests {
         let lines: Vec<String> =
             (0..1000).map(|line| format!("\u{1b}[31mline {line}\u{1b}[0m")).collect();
         fs::write(file.path(), lines.join("\n")).unwrap();
-        let words = OutputWords { omitted: "lines not shown".into(), timing: String::new() };
+        let words = OutputWords {
+            omitted: "lines not shown".into(),
+            timing: String::new(),
+            medians: String::new(),
+        };
         let text = terminal(file.path(), &words).unwrap();
         assert!(text.starts_with("line 0\n") && text.ends_with("line 999"), "{text}");
         assert!(text.contains("921 lines not shown"), "{text}");

@@ -15,7 +15,7 @@ use stage::tool;
 
 /// Makes the report of a run of the lab: report.pdf and report.html.
 #[derive(Debug, Parser)]
-#[command(name = "cargo lab report", bin_name = "cargo lab report", version)]
+#[command(name = "cargo lab report", bin_name = "cargo lab report", version = siar_core::VERSION)]
 // `cargo lab` passes an option for the folder, which the user's option must override.
 #[command(args_override_self = true)]
 struct Options {
@@ -55,8 +55,14 @@ fn report(options: Options) -> Result<ExitCode, ReportError> {
         print!("{}", pdf::TEMPLATE);
         return Ok(ExitCode::SUCCESS);
     }
+    let is_anonymous = options.author.is_none();
     for path in make(options)? {
         println!("{}", path.display());
+    }
+    if is_anonymous {
+        eprintln!(
+            "the title page has no name: --author NAME, --student-id ID and --course COURSE fill it in"
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

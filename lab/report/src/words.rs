@@ -1,7 +1,9 @@
 //! The words of the report, from the files in `text/`.
 
 use clap::ValueEnum;
+use evidence::chart::localized;
 use evidence::gantt;
+use evidence::judge::Translations;
 use evidence::pictures::ComparisonWords;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +34,10 @@ pub struct Words {
     pub network: NetworkWords,
     /// The words of the section on the output.
     pub output: OutputWords,
+    /// The decimal mark.
+    pub decimal: char,
+    /// The sentences of the verdicts, by their English templates.
+    pub verdicts: Translations,
     timeline: TimelineWords,
     comparison: ChartWords,
 }
@@ -56,6 +62,8 @@ pub struct OutputWords {
     pub omitted: String,
     /// The sentence about the times, with the placeholders `{total}` and `{overhead}`.
     pub timing: String,
+    /// The words that follow if the times are of several runs, with the placeholder `{runs}`.
+    pub medians: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -82,18 +90,24 @@ impl Words {
         toml::from_str(text)
     }
 
+    /// A number with so many digits after the decimal mark.
+    #[must_use]
+    pub fn number(&self, value: f64, digits: usize) -> String {
+        localized(format!("{value:.digits$}"), self.decimal)
+    }
+
     /// The words of timelines.
     #[must_use]
     pub fn timeline(&self) -> gantt::Words {
         let TimelineWords { phases, worker, more } = self.timeline.clone();
-        gantt::Words { phases, worker, more }
+        gantt::Words { phases, worker, more, decimal: self.decimal }
     }
 
     /// The words of the comparison.
     #[must_use]
     pub fn comparison(&self) -> ComparisonWords {
         let ChartWords { total, overhead, seconds, milliseconds } = self.comparison.clone();
-        ComparisonWords { total, overhead, seconds, milliseconds }
+        ComparisonWords { total, overhead, seconds, milliseconds, decimal: self.decimal }
     }
 }
 
@@ -105,10 +119,28 @@ mod tests {
         for (key, value) in table {
             let path = format!("{prefix}.{key}");
             match value {
+                // English is the language of the verdicts themselves.
+                toml::Value::Table(_) if path == ".verdicts" => {}
                 toml::Value::Table(table) => keys(&path, table, into),
                 _ => into.push(path),
             }
         }
+    }
+
+    #[test]
+    fn every_sentence_of_the_verdicts_is_translated() {
+        let templates = evidence::judge::templates();
+        assert!(templates.len() > 25, "{templates:?}");
+        let words = Words::parse(Language::Id.text()).unwrap();
+        for template in &templates {
+            let translation = words.verdicts.get(*template);
+            let translation = translation.unwrap_or_else(|| panic!("no {template:?}"));
+            let places = template.matches("{}").count();
+            for place in 1..=places {
+                assert!(translation.contains(&format!("{{{place}}}")), "{translation}");
+            }
+        }
+        assert!(words.verdicts.keys().all(|key| templates.contains(&key.as_str())));
     }
 
     #[test]

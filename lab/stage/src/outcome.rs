@@ -10,6 +10,7 @@ use siar_core::event::{Event, EventKind, Style};
 
 use crate::node::SERVERS;
 use crate::samples::Sample;
+use crate::spread::Spread;
 
 /// The result of one run of a style.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,28 +97,85 @@ pub fn compare_files<'a>(
     wanted.into_iter().filter_map(fault).collect()
 }
 
-/// The table that is printed at the end of a run: one line per style.
+/// The table that is printed at the end: one line per style. Of several runs of a style it shows
+/// the median times with their range, and the fewest files that arrived.
 #[must_use]
 pub fn table(results: &[StyleResult]) -> String {
+    let mut styles: Vec<Vec<&StyleResult>> = Vec::new();
+    for result in results {
+        match styles.iter_mut().find(|runs| runs[0].style == result.style) {
+            Some(runs) => runs.push(result),
+            None => styles.push(vec![result]),
+        }
+    }
+    let runs = styles.iter().map(Vec::len).max().unwrap_or(0);
+    let width = if runs > 1 { 23 } else { 9 };
     let mut text = format!(
-        "{:<10} {:>9} {:>10}  {:>10} {:>10}  {:>9} {:>7}\n",
+        "{:<10} {:>width$} {:>width$}  {:>10} {:>10}  {:>9} {:>7}\n",
         "style", "total", "overhead", SERVERS[0].name, SERVERS[1].name, "processes", "threads"
     );
-    for result in results {
+    for runs in styles {
         let delivered = |index: usize| {
-            let count = result.delivered.get(index).copied().unwrap_or(0);
-            format!("{count} of {}", result.files)
+            let count = |run: &&StyleResult| run.delivered.get(index).copied().unwrap_or(0);
+            format!("{} of {}", runs.iter().map(count).min().unwrap_or(0), runs[0].files)
         };
         text.push_str(&format!(
-            "{:<10} {:>7.3} s {:>8.3} s  {:>10} {:>10}  {:>9} {:>7}\n",
-            result.style.to_string(),
-            result.total,
-            result.overhead,
+            "{:<10} {:>width$} {:>width$}  {:>10} {:>10}  {:>9} {:>7}\n",
+            runs[0].style.to_string(),
+            seconds(runs.iter().map(|run| run.total)),
+            seconds(runs.iter().map(|run| run.overhead)),
             delivered(0),
             delivered(1),
-            result.processes,
-            result.threads,
+            runs.iter().map(|run| run.processes).min().unwrap_or(0),
+            runs.iter().map(|run| run.threads).min().unwrap_or(0),
         ));
     }
+    if runs > 1 {
+        text.push_str(&format!("medians of {runs} runs of each style (least – greatest)\n"));
+    }
     text
+}
+
+/// A time in seconds; of several times the median, and in parentheses the range.
+fn seconds(values: impl IntoIterator<Item = f64>) -> String {
+    let values: Vec<f64> = values.into_iter().collect();
+    let Some(Spread { median, low, high, .. }) = Spread::of(values.iter().copied()) else {
+        return String::new();
+    };
+    if values.len() > 1 {
+        format!("{median:.3} s ({low:.3} – {high:.3})")
+    } else {
+        format!("{median:.3} s")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn result(style: Style, total: f64, delivered: usize) -> StyleResult {
+        StyleResult {
+            style,
+            success: true,
+            total,
+            overhead: total - 2.0,
+            delivered: vec![delivered, 4],
+            files: 4,
+            processes: 1,
+            threads: 4,
+            faults: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn one_run_is_shown_as_it_is_and_several_by_their_median() {
+        let one = table(&[result(Style::Mt, 2.045, 4)]);
+        assert!(one.contains("mt           2.045 s   0.045 s      4 of 4     4 of 4"), "{one}");
+        assert_eq!(one.lines().count(), 2);
+        let runs = [2.5, 2.1, 2.2].map(|total| result(Style::Mt, total, 4));
+        let several = table(&[&runs[..], &[result(Style::Mp, 2.0, 3)]].concat());
+        assert!(several.contains("2.200 s (2.100 – 2.500)"), "{several}");
+        assert!(several.contains("3 of 4"), "{several}");
+        assert!(several.ends_with("medians of 3 runs of each style (least – greatest)\n"));
+    }
 }

@@ -12,11 +12,17 @@ use crate::target::NodeTarget;
 pub const STYLES: [Style; 4] = [Style::Mp, Style::Mt, Style::MpAsync, Style::MtAsync];
 
 const OBSERVER: &str = "observe";
+const SERVER: &str = "server";
+const LAB: &str = "lab";
+const INSTALLED_PREFIX: &str = "siar-";
 
 /// The folder that holds the built programs.
 #[derive(Debug, Clone)]
 pub struct Programs {
     dir: PathBuf,
+    /// What stands before each name: programs that a package has installed are `siar-mt` and the
+    /// like.
+    prefix: &'static str,
 }
 
 impl Programs {
@@ -42,8 +48,23 @@ impl Programs {
     /// # Errors
     /// Cargo fails, or a program is missing.
     pub fn build_for_nodes(target: &NodeTarget) -> Result<Self, StageError> {
+        Self::build_static(target, &[])
+    }
+
+    /// Builds the same static programs, and the lab itself.
+    ///
+    /// # Errors
+    /// Cargo fails, or a program is missing.
+    pub fn build_for_nodes_with_lab(target: &NodeTarget) -> Result<Self, StageError> {
+        Self::build_static(target, &[LAB])
+    }
+
+    fn build_static(target: &NodeTarget, more: &[&str]) -> Result<Self, StageError> {
         const PROFILE: &str = "dist";
         let Some(mut command) = cargo_build() else { return Self::at(program_dir()?) };
+        for package in more {
+            command.args(["--package", package]);
+        }
         // Without `--target`, the flags would apply to procedural macros, which cannot be static.
         command.args(["--profile", PROFILE, "--target", target.triple()]);
         target.prepare(&mut command);
@@ -54,7 +75,12 @@ impl Programs {
     }
 
     fn at(dir: PathBuf) -> Result<Self, StageError> {
-        let programs = Self { dir };
+        let prefix = if dir.join(INSTALLED_PREFIX.to_owned() + SERVER).is_file() {
+            INSTALLED_PREFIX
+        } else {
+            ""
+        };
+        let programs = Self { dir, prefix };
         for path in programs.paths() {
             if !path.is_file() {
                 return Err(not_built(&path));
@@ -66,7 +92,7 @@ impl Programs {
     /// The programs in the folder `dir` of a node. Nothing is checked.
     #[must_use]
     pub fn on_node(dir: &str) -> Self {
-        Self { dir: dir.into() }
+        Self { dir: dir.into(), prefix: "" }
     }
 
     /// The programs' folder.
@@ -78,7 +104,7 @@ impl Programs {
     /// The path of the client of one style.
     #[must_use]
     pub fn client(&self, style: Style) -> PathBuf {
-        self.dir.join(style.to_string())
+        self.program(style.name())
     }
 
     /// The paths of the clients and of the server.
@@ -95,7 +121,17 @@ impl Programs {
     /// The path of the server.
     #[must_use]
     pub fn server(&self) -> PathBuf {
-        self.dir.join("server")
+        self.program(SERVER)
+    }
+
+    /// The path of the lab's own program.
+    #[must_use]
+    pub fn lab(&self) -> PathBuf {
+        self.program(LAB)
+    }
+
+    fn program(&self, name: &str) -> PathBuf {
+        self.dir.join(self.prefix.to_owned() + name)
     }
 }
 
@@ -158,7 +194,7 @@ fn program_dir() -> Result<PathBuf, StageError> {
 /// The cargo command that builds the programs, or `None` if cargo did not start this program.
 fn cargo_build() -> Option<Command> {
     let mut command = Command::new(std::env::var_os("CARGO")?);
-    command.args(["build", "--quiet", "--package", "server", "--package", OBSERVER]);
+    command.args(["build", "--quiet", "--package", SERVER, "--package", OBSERVER]);
     command.stdin(Stdio::null());
     for style in STYLES {
         command.args(["--package", &style.to_string()]);

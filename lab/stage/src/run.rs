@@ -48,7 +48,7 @@ pub struct RunConfig {
 
 /// Runs every style `config.runs` times with the lab's sample files, and shows the clients'
 /// output. Afterwards the folder `config.out` holds all data for a report and a grade. Returns
-/// the manifest, and the result of each style's last run.
+/// the manifest, and the results of all runs.
 ///
 /// # Errors
 /// The lab itself fails; a client that fails is a result.
@@ -84,7 +84,6 @@ pub fn run_all(
     manifest.write(&config.out)?;
     let mut results = Vec::new();
     for run in 1..=config.runs {
-        results.clear();
         for style in STYLES {
             let count = if config.runs > 1 {
                 format!("  # {run} of {}", config.runs)

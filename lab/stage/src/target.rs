@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use object::Endianness;
@@ -94,7 +94,15 @@ impl NodeTarget {
         // In a static program getrandom cannot look the function up in glibc, and a bare node may
         // have no /dev/urandom; the system call needs neither.
         let random = "--cfg getrandom_backend=\"linux_getrandom\"";
-        command.env("RUSTFLAGS", format!("{flags} -C target-feature=+crt-static {random}"));
+        // The programs are the same wherever they are built, and tell nothing of the place.
+        let mut paths = String::new();
+        for (from, to) in [(workspace(), "/siar"), (cargo_home(), "/cargo")] {
+            if let Some(from) = from {
+                paths.push_str(&format!(" --remap-path-prefix={from}={to}"));
+            }
+        }
+        let flags = format!("{flags} -C target-feature=+crt-static {random}{paths}");
+        command.env("RUSTFLAGS", flags);
         if let Some(compiler) = &self.compiler {
             let name = self.triple.replace('-', "_");
             command.env(format!("CC_{name}"), compiler);
@@ -146,6 +154,22 @@ fn rustc(arguments: &[&str]) -> Result<String, StageError> {
 fn is_installed(triple: &str) -> Result<bool, StageError> {
     let dir = rustc(&["--print", "target-libdir", "--target", triple])?;
     Ok(!dir.is_empty() && Path::new(&dir).is_dir())
+}
+
+/// The workspace's path, unless the flags of rustc cannot hold it.
+fn workspace() -> Option<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().ok()?;
+    flag(&path)
+}
+
+/// The path of cargo's folder, with the sources of dependencies.
+fn cargo_home() -> Option<String> {
+    let home = || Some(Path::new(&std::env::var_os("HOME")?).join(".cargo"));
+    flag(&std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home)?)
+}
+
+fn flag(path: &Path) -> Option<String> {
+    path.to_str().filter(|path| !path.contains([' ', '='])).map(str::to_owned)
 }
 
 fn is_program(name: &str) -> bool {

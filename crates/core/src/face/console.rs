@@ -97,6 +97,11 @@ impl Console {
         self.screen.show(Message::Note(text));
     }
 
+    /// Prints a warning.
+    pub(crate) fn warn(&self, text: String) {
+        self.screen.show(Message::Warning(text));
+    }
+
     /// Prints an error message.
     pub(crate) fn complain(&self, text: String) {
         self.screen.show(Message::Complaint(text));

@@ -1,21 +1,50 @@
-//! The help of the four clients: each names its style, and shows the options that it has.
+//! The command lines with their help: each client names its style, and shows the options that it
+//! has.
+
+use std::path::Path;
 
 use clap::{Command, CommandFactory};
 
-use super::options::ClientOptions;
+use super::options::{ClientOptions, ServerOptions};
 use crate::event::Style;
 
-/// The command line of a client in `style`.
-pub(super) fn client_command(style: Style) -> Command {
-    let name = style.name();
-    let command = ClientOptions::command().name(name).about(about(style)).after_help(format!(
+/// Returns the name that this program was started by, or `usual` if there is none.
+pub(super) fn program_name(usual: &str) -> String {
+    let name = std::env::args_os().next();
+    let name = name.as_deref().and_then(|name| Path::new(name).file_name()?.to_str());
+    name.filter(|name| !name.is_empty()).unwrap_or(usual).to_owned()
+}
+
+fn named(command: Command, name: &str) -> Command {
+    command.display_name(name.to_owned()).bin_name(name.to_owned())
+}
+
+/// The command line of the server under the name `name`.
+#[must_use]
+pub fn server_command(name: &str) -> Command {
+    named(ServerOptions::command().name("server"), name).after_help(format!(
         "Examples:\n  \
+         {name} --dir received                          take what is broadcast to port 5005\n  \
+         {name} --dir received --exit-after 4           stop after four files\n  \
+         {name} --bind 0.0.0.0:6000 --group 239.1.2.3   another port, a multicast group\n\n\
+         Exit codes: 0 stopped by a signal or after --exit-after, 1 it cannot run or lost a \
+         record, 2 usage.\nEach option can also be set as SIAR_<OPTION> in the environment."
+    ))
+}
+
+/// The command line of a client in `style` under the name `name`.
+#[must_use]
+pub fn client_command(style: Style, name: &str) -> Command {
+    let command = named(ClientOptions::command().name(style.name()), name)
+        .about(about(style))
+        .after_help(format!(
+            "Examples:\n  \
          {name} https://example.org/a.png ./disk.img   send a download and a file that is here\n  \
          {name} --servers 2 --urls list.toml           wait for two servers\n  \
          {name} --target 192.168.122.255 --delay 0     one network, no simulated work\n\n\
          Exit codes: 0 every file confirmed by every server that joined, 1 something was not, \
          2 usage.\nEach option can also be set as SIAR_<OPTION> in the environment."
-    ));
+        ));
     match style {
         Style::MpAsync => command.mut_arg("workers", |workers| {
             workers.help("Largest number of worker processes at once [default: 20]")
@@ -53,7 +82,7 @@ mod tests {
     use super::*;
 
     fn help(style: Style) -> String {
-        client_command(style).render_help().to_string()
+        client_command(style, style.name()).render_help().to_string()
     }
 
     #[test]
@@ -65,7 +94,7 @@ mod tests {
             (Style::MtAsync, "multi_thread_async.py"),
         ] {
             let help = help(style);
-            client_command(style).debug_assert();
+            client_command(style, "siar").debug_assert();
             assert!(help.contains(script) && help.contains("Examples:"), "{help}");
             let has_pool = matches!(style, Style::MpAsync | Style::MtAsync);
             assert_eq!(help.contains("--workers"), has_pool, "{help}");

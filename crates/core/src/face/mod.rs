@@ -14,7 +14,7 @@
 pub mod bars;
 mod console;
 mod event_file;
-mod help;
+pub mod help;
 mod logger;
 pub mod options;
 mod printer;

@@ -27,7 +27,7 @@ const REPAIR_MEMORY: usize = 12 << 20;
 
 /// The command line of a client; `help` adds what differs between the styles.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version = crate::version::VERSION)]
 pub struct ClientOptions {
     /// URLs to download, or local files (paths or file:// URLs); NAME= names the file; default: the built-in list (its, detik, file2, file3)
     #[arg(value_name = "[NAME=]URL|FILE", conflicts_with = "urls")]
@@ -157,14 +157,7 @@ pub enum NamesChoice {
 
 /// Receive files that are broadcast over UDP.
 #[derive(Debug, Parser)]
-#[command(
-    version,
-    after_help = "Examples:\n  \
-    server --dir received                       take what is broadcast to port 5005\n  \
-    server --dir received --exit-after 4        stop after four files\n  \
-    server --bind 0.0.0.0:6000 --group 239.1.2.3   another port, a multicast group\n\n\
-    Each option can also be set as SIAR_<OPTION> in the environment."
-)]
+#[command(version = crate::version::VERSION)]
 pub struct ServerOptions {
     /// Address and port to listen on
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:5005", value_parser = bind_address, env = "SIAR_BIND")]
@@ -199,6 +192,12 @@ pub struct ServerOptions {
     /// Exit with status 0 after N files
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), env = "SIAR_EXIT_AFTER")]
     pub exit_after: Option<u64>,
+    /// Print what this server could receive, at which addresses, with which buffer, and exit
+    #[arg(long, conflicts_with = "is_ready")]
+    pub check: bool,
+    /// Ask the server that runs on this machine whether it answers, and exit with 0 if it does
+    #[arg(long)]
+    pub is_ready: bool,
     /// Print the received bytes as the Python scripts do (Python bytes notation)
     #[arg(long, env = "SIAR_DUMP")]
     pub dump: bool,

@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use clap::{Command, CommandFactory, Parser};
+use clap::{Command, Parser};
 use jiff::Timestamp;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag::register_conditional_shutdown;
 
 use super::console::{Console, ConsoleError, say_last_error};
-use super::help::client_command;
+use super::help::{client_command, program_name, server_command};
 use super::options::{ClientOptions, ConsoleOptions, ServerOptions};
 use super::script_lines;
 use crate::client::activity::TaskTimeout;
@@ -27,7 +27,7 @@ use crate::event::{Event, EventKind, Observer, Style, TaskVoice};
 use crate::io::net::close_idle_sockets;
 use crate::io::store::{make_dir, remove_abandoned_files};
 use crate::lock::lock;
-use crate::server::receive;
+use crate::server::{Check, ask_if_ready, check, receive};
 
 /// The longest wait of a server that is told to stop until its output is read.
 const SERVER_PATIENCE: Duration = Duration::from_secs(2);
@@ -56,8 +56,9 @@ pub fn run_client(style: Style, body: impl FnOnce(&Run)) -> ExitCode {
         say_last_error(&format!("signals cannot be handled: {error}"));
         return ExitCode::FAILURE;
     }
-    let options: ClientOptions = parsed(client_command(style));
-    if let Some(done) = completions::<ClientOptions>(&options.console, style.name()) {
+    let name = program_name(style.name());
+    let options: ClientOptions = parsed(client_command(style, &name));
+    if let Some(done) = completions(&options.console, client_command(style, &name)) {
         return done;
     }
     let tasks = match options.tasks() {
@@ -200,16 +201,33 @@ impl Run {
 
 /// Parses the command line, receives until the server is stopped, and returns the exit code.
 pub fn run_server() -> ExitCode {
-    let options: ServerOptions = parsed(ServerOptions::command().name("server"));
-    if let Some(done) = completions::<ServerOptions>(&options.console, "server") {
+    let name = program_name("server");
+    let mut options: ServerOptions = parsed(server_command(&name));
+    if options.check || options.is_ready {
+        // The event file of the environment is that of a running server.
+        options.console.events = None;
+    }
+    if let Some(done) = completions(&options.console, server_command(&name)) {
         return done;
     }
     let console = match Console::new(&options.console, options.dump) {
         Ok(console) => console,
         Err(error) => return console_error(&error),
     };
+    if options.is_ready {
+        let answer =
+            ask_if_ready(options.bind, options.interface.as_ref(), options.key_file.as_deref());
+        match &answer {
+            Ok(address) => console.line(format!("the server at {address} answers")),
+            Err(error) => console.complain(error.to_string()),
+        }
+        return console.finish(answer.is_ok(), Some(SERVER_PATIENCE));
+    }
     if !prepare_dir(&options.dir, &console) {
         return console.finish(false, Some(SERVER_PATIENCE));
+    }
+    if options.check {
+        return check_server(&options, &console);
     }
     let result = receive(&options.receive_config(), &console);
     match &result {
@@ -224,6 +242,22 @@ pub fn run_server() -> ExitCode {
         Err(error) => console.complain(error.to_string()),
     }
     console.finish(result.is_ok(), Some(SERVER_PATIENCE))
+}
+
+/// Prints what the server could receive.
+fn check_server(options: &ServerOptions, console: &Console) -> ExitCode {
+    let Check { found, warnings, faults } = check(&options.receive_config());
+    for (subject, description) in found {
+        console.line(format!("{subject:<11} {description}"));
+    }
+    for warning in warnings {
+        console.warn(warning);
+    }
+    let is_able = faults.is_empty();
+    for fault in faults {
+        console.complain(fault);
+    }
+    console.finish(is_able, Some(SERVER_PATIENCE))
 }
 
 /// Lets SIGINT, SIGTERM and SIGHUP end the process if it is the first one of a container: there
@@ -270,9 +304,10 @@ fn warn_of_foreign_options(style: Style, options: &ClientOptions, console: &Cons
     }
 }
 
-fn completions<O: CommandFactory>(options: &ConsoleOptions, name: &str) -> Option<ExitCode> {
+fn completions(options: &ConsoleOptions, mut command: Command) -> Option<ExitCode> {
     let shell = options.completions?;
-    clap_complete::generate(shell, &mut O::command(), name, &mut io::stdout());
+    let name = command.get_bin_name().unwrap_or_default().to_owned();
+    clap_complete::generate(shell, &mut command, name, &mut io::stdout());
     Some(ExitCode::SUCCESS)
 }
 

@@ -67,14 +67,18 @@ impl std::fmt::Debug for Key {
 }
 
 impl Key {
-    /// Reads a key file: 64 hexadecimal digits, readable only by the file's owner.
+    /// Reads a key file: 64 hexadecimal digits, readable only by the file's owner, or a credential
+    /// that systemd has handed to this service.
     ///
     /// # Errors
     /// The error names what is wrong with the file.
     pub fn load(path: &Path) -> Result<Self, KeyError> {
         let file = |error| KeyError::File { path: path.to_owned(), error };
         let mode = fs::metadata(path).map_err(file)?.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
+        // Of a credential, the mode says less than its access control list and its folder.
+        let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").filter(|dir| !dir.is_empty());
+        let is_credential = credentials.is_some_and(|dir| path.starts_with(dir));
+        if mode & 0o077 != 0 && !is_credential {
             return Err(KeyError::Mode { path: path.to_owned(), mode });
         }
         let text = fs::read_to_string(path).map_err(file)?;

@@ -8,17 +8,22 @@
 //! | `limits` | file sizes, the quota, the number of open files |
 //! | `replay` | with a key: refuses a transfer that was recorded and is sent again |
 //! | `dropped`, `token_bucket` | the counts and the log lines of useless datagrams |
+//! | `check`, `readiness` | what a server could receive; whether one answers |
 //! | `writers` | threads that decode, write, hash and publish |
 
+mod check;
 mod dropped;
 mod limits;
 mod raw;
+mod readiness;
 mod receive_loop;
 mod replay;
 mod session;
 mod token_bucket;
 mod writers;
 
+pub use check::{Check, check};
+pub use readiness::{NotReady, ask_if_ready};
 pub use receive_loop::receive;
 
 use std::collections::{HashMap, HashSet};

@@ -16,7 +16,7 @@ use stage::{StageError, tool};
 /// Times a whole client process with one 19 KB file in each style, beside the Python scripts
 /// if Python has `requests`.
 #[derive(Debug, Parser)]
-#[command(name = "cargo lab overhead", bin_name = "cargo lab overhead", version)]
+#[command(name = "cargo lab overhead", bin_name = "cargo lab overhead", version = siar_core::VERSION)]
 // `cargo lab` passes an option for the folder, which the user's option must override.
 #[command(args_override_self = true)]
 struct Options {

@@ -11,7 +11,8 @@ use stage::events::read_events;
 use stage::manifest::{Manifest, NodeDir, NodeEntry, Role};
 use stage::programs::STYLES;
 
-use super::Judgement;
+use super::sentence::said;
+use super::{Judgement, Sentence};
 use crate::observed::{CapturedDatagram, Sighting, read_datagrams, read_sightings};
 
 /// The evidence of one server in one style's run.
@@ -39,18 +40,18 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    pub(super) fn load(dir: &Path) -> Result<Self, String> {
+    pub(super) fn load(dir: &Path) -> Result<Self, Sentence> {
         let manifest = Manifest::read_finished(dir).map_err(|error| error.to_string())?;
         if manifest.files.is_empty() {
-            return Err("its URL list is empty".to_owned());
+            return Err(said!("its URL list is empty"));
         }
         if manifest.nodes(Role::Server).count() < 2 {
-            return Err("it has fewer than two servers".to_owned());
+            return Err(said!("it has fewer than two servers"));
         }
         let names = manifest.files.iter().map(|file| &file.name);
         for name in names.chain(manifest.nodes.iter().map(|node| &node.name)) {
             if safe_file_name(name) != *name {
-                return Err(format!("{name:?} is no name of a file or node"));
+                return Err(said!("{} is no name of a file or node", format!("{name:?}")));
             }
         }
         let load = |style: Style| {
@@ -61,11 +62,11 @@ impl Evidence {
         Ok(Self { manifest, styles })
     }
 
-    pub(super) fn style(&self, style: Style) -> Result<&StyleEvidence, String> {
+    pub(super) fn style(&self, style: Style) -> Result<&StyleEvidence, Sentence> {
         match self.styles.get(&style.to_string()) {
             Some(Ok(evidence)) => Ok(evidence),
-            Some(Err(error)) => Err(error.clone()),
-            None => Err(format!("no run of {style}")),
+            Some(Err(error)) => Err(error.clone().into()),
+            None => Err(said!("no run of {}", style)),
         }
     }
 
@@ -77,19 +78,22 @@ impl Evidence {
             for file in &self.manifest.files {
                 let source = digest(&evidence.client.files().join(&file.name))?;
                 if source != file.blake3 {
-                    return Err(format!(
-                        "{style}: {} at the client is not the file of the list",
+                    return Err(said!(
+                        "{}: {} at the client is not the file of the list",
+                        style,
                         file.name
                     ));
                 }
                 for server in &evidence.servers {
                     let node = &server.node.name;
                     let copy = digest(&server.dir.files().join(&file.name))
-                        .map_err(|error| format!("{style}, {node}: {error}"))?;
+                        .map_err(|error| said!("{}, {}: {}", style, node, error))?;
                     if copy != source {
-                        return Err(format!(
-                            "{style}: {} at {node} differs from its source",
-                            file.name
+                        return Err(said!(
+                            "{}: {} at {} differs from its source",
+                            style,
+                            file.name,
+                            node
                         ));
                     }
                     let told = server.events.iter().any(|event| {
@@ -97,8 +101,10 @@ impl Evidence {
                             if *blake3 == copy && *bytes == file.bytes)
                     });
                     if !told {
-                        return Err(format!(
-                            "{style}: {node} has {} but never told that it received it",
+                        return Err(said!(
+                            "{}: {} has {} but never told that it received it",
+                            style,
+                            node,
                             file.name
                         ));
                     }
@@ -106,7 +112,7 @@ impl Evidence {
                 }
             }
         }
-        Ok(format!("{copies} copies, all the same as their sources (BLAKE3)"))
+        Ok(said!("{} copies, all the same as their sources (BLAKE3)", copies))
     }
 }
 

@@ -3,6 +3,7 @@
 //! lab saw, and with the files.
 
 mod collected;
+mod sentence;
 mod styles;
 mod wire;
 
@@ -13,9 +14,19 @@ use siar_core::event::Style;
 use stage::programs::STYLES;
 
 use collected::Evidence;
+pub use sentence::{Sentence, Translations};
 
 /// The evidence for an item in words, or the reason why the item fails.
-pub type Judgement = Result<String, String>;
+pub type Judgement = Result<Sentence, Sentence>;
+
+/// All sentences of the verdicts, in English, for those who translate them.
+#[must_use]
+pub fn templates() -> Vec<&'static str> {
+    let sources =
+        [include_str!("collected.rs"), include_str!("styles.rs"), include_str!("wire.rs")];
+    let calls = sources.into_iter().flat_map(|source| source.split("said!(").skip(1));
+    calls.filter_map(|call| call.trim_start().strip_prefix('"')?.split('"').next()).collect()
+}
 
 /// An item of the assignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,8 +65,9 @@ pub struct Verdict {
     pub item: Item,
     /// Whether the evidence confirms the item.
     pub passed: bool,
-    /// The evidence, or the reason of the failure, in words.
-    pub reason: String,
+    /// The evidence, or the reason of the failure.
+    #[serde(serialize_with = "as_text")]
+    pub reason: Sentence,
 }
 
 impl Verdict {
@@ -65,6 +77,10 @@ impl Verdict {
         let passed = judgement.is_ok();
         Self { item, passed, reason: judgement.unwrap_or_else(|reason| reason) }
     }
+}
+
+fn as_text<S: serde::Serializer>(reason: &Sentence, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(reason)
 }
 
 /// All items that the evidence of a run decides: all but [`Item::Report`].
@@ -88,7 +104,7 @@ pub fn verdicts(dir: &Path) -> Vec<Verdict> {
             (Ok(evidence), Item::Style(style)) => styles::judge(evidence, style),
             (Ok(evidence), Item::Udp) => wire::judge(evidence),
             (Ok(evidence), Item::Delivery) => evidence.judge_delivery(),
-            (Ok(_), Item::Report) => Err("it is not part of the run's evidence".to_owned()),
+            (Ok(_), Item::Report) => Err("it is not part of the run's evidence".to_owned().into()),
         };
         Verdict::new(item, judgement)
     };

@@ -6,8 +6,9 @@ use siar_core::event::{Event, EventKind};
 use siar_proto::wire::transfer_of;
 use stage::programs::STYLES;
 
-use super::Judgement;
 use super::collected::{Evidence, ServerEvidence, StyleEvidence};
+use super::sentence::said;
+use super::{Judgement, Sentence};
 
 struct Transfer<'a> {
     id: &'a str,
@@ -25,17 +26,17 @@ pub(super) fn judge(evidence: &Evidence) -> Judgement {
         let transfers: Vec<Transfer<'_>> = run.events.iter().filter_map(transfer).collect();
         for file in &evidence.manifest.files {
             if !transfers.iter().any(|transfer| transfer.digest == file.blake3) {
-                return Err(format!("{style}: {} was not broadcast", file.name));
+                return Err(said!("{}: {} was not broadcast", style, file.name));
             }
         }
         for server in &run.servers {
             let port = evidence.manifest.port;
             let judged = judge_server(run, server, &transfers, port);
-            datagrams +=
-                judged.map_err(|fault| format!("{style}, {}: {fault}", server.node.name))?;
+            datagrams += judged
+                .map_err(|fault| said!("{}, {}: {}", style, server.node.name).about(fault))?;
         }
     }
-    Ok(format!("{datagrams} broadcast datagrams or trains seen at the servers"))
+    Ok(said!("{} broadcast datagrams or trains seen at the servers", datagrams))
 }
 
 fn transfer(event: &Event) -> Option<Transfer<'_>> {
@@ -52,16 +53,16 @@ fn judge_server(
     server: &ServerEvidence,
     transfers: &[Transfer<'_>],
     port: u16,
-) -> Result<usize, String> {
+) -> Result<usize, Sentence> {
     for event in &server.events {
         if let EventKind::Received { transfer, .. } = &event.kind
             && !transfers.iter().any(|known| known.id == transfer)
         {
-            return Err(format!("received transfer {transfer}, which the client never began"));
+            return Err(said!("received transfer {}, which the client never began", transfer));
         }
     }
     let Some(seen) = &server.datagrams else {
-        return Err("no packets were recorded: the lab ran on loopback".to_owned());
+        return Err(said!("no packets were recorded: the lab ran on loopback"));
     };
     let mut count = 0;
     for transfer in transfers {
@@ -71,7 +72,7 @@ fn judge_server(
                 if received == id && blake3 == transfer.digest && *bytes == transfer.bytes)
         });
         if !received {
-            return Err(format!("never told that it received {name} (transfer {id})"));
+            return Err(said!("never told that it received {} (transfer {})", name, id));
         }
         let confirmed = run.events.iter().any(|event| {
             matches!(&event.kind, EventKind::Confirmed { server: by }
@@ -79,7 +80,7 @@ fn judge_server(
                     && by.parse::<SocketAddr>().is_ok_and(|by| by.ip() == server.node.address))
         });
         if !confirmed {
-            return Err(format!("the client never told that it confirmed {name}"));
+            return Err(said!("the client never told that it confirmed {}", name));
         }
         let (mut bytes, mut datagrams) = (0, 0);
         for datagram in seen.iter().filter(|datagram| datagram.is_broadcast) {
@@ -89,9 +90,12 @@ fn judge_server(
             }
         }
         if bytes < transfer.bytes {
-            return Err(format!(
-                "of {name}, {} bytes, {bytes} bytes came as broadcasts to port {port}",
-                transfer.bytes
+            return Err(said!(
+                "of {}, {} bytes, {} bytes came as broadcasts to port {}",
+                name,
+                transfer.bytes,
+                bytes,
+                port
             ));
         }
         count += datagrams;

@@ -10,7 +10,7 @@ use stage::tool;
 
 /// Checks that this machine has what the lab and GNS3 need, and says how to get what is missing.
 #[derive(Debug, Parser)]
-#[command(name = "cargo lab doctor", bin_name = "cargo lab doctor", version)]
+#[command(name = "cargo lab doctor", bin_name = "cargo lab doctor", version = siar_core::VERSION)]
 struct Options {
     #[command(flatten)]
     server: ServerOptions,

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::str::FromStr;
 
 use nix::ifaddrs::getifaddrs;
+use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{SockaddrStorage, getsockopt, sockopt};
 use socket2::Socket;
 
@@ -49,11 +50,36 @@ impl Interface {
 
     /// Makes `socket` ignore datagrams that arrive through another interface.
     pub(super) fn receive_only_by(&self, socket: &Socket) -> Result<(), NetError> {
-        let name = match self {
-            Self::Name(name) => name.clone(),
-            Self::Address(address) => name_of(*address).map_err(|error| self.error(error))?,
-        };
+        let name = self.name().map_err(|error| self.error(error))?;
         socket.bind_device(Some(name.as_bytes())).map_err(|error| self.error(error))
+    }
+
+    fn name(&self) -> io::Result<String> {
+        match self {
+            Self::Name(name) => Ok(name.clone()),
+            Self::Address(address) => name_of(*address),
+        }
+    }
+
+    /// Returns the number by which the kernel knows the interface.
+    pub(super) fn index(&self) -> io::Result<u32> {
+        Ok(if_nametoindex(self.name()?.as_str())?)
+    }
+
+    /// Returns an address of the interface, of the same family as `like`.
+    ///
+    /// # Errors
+    /// There is no such interface, or it has no such address.
+    pub fn address(&self, like: IpAddr) -> io::Result<IpAddr> {
+        let name = match self {
+            Self::Address(address) => return Ok(*address),
+            Self::Name(name) => name,
+        };
+        let addresses = getifaddrs()?.filter(|found| found.interface_name == *name);
+        let addresses = addresses.filter_map(|found| ip(found.address.as_ref()?));
+        let mut addresses = addresses.filter(|address| address.is_ipv4() == like.is_ipv4());
+        let none = || io::Error::new(io::ErrorKind::AddrNotAvailable, "it has no address");
+        addresses.next().ok_or_else(none)
     }
 
     pub(super) fn error(&self, error: io::Error) -> NetError {
@@ -72,13 +98,16 @@ impl Interface {
 
 /// Returns the name of the interface that has `address`.
 fn name_of(address: IpAddr) -> io::Result<String> {
-    let has_address = |storage: &SockaddrStorage| match address {
-        IpAddr::V4(address) => storage.as_sockaddr_in().is_some_and(|own| own.ip() == address),
-        IpAddr::V6(address) => storage.as_sockaddr_in6().is_some_and(|own| own.ip() == address),
-    };
+    let has_address = |storage: &SockaddrStorage| ip(storage) == Some(address);
     let found = getifaddrs()?.find(|interface| interface.address.as_ref().is_some_and(has_address));
     let none = || io::Error::new(io::ErrorKind::AddrNotAvailable, "no interface has this address");
     Ok(found.ok_or_else(none)?.interface_name)
+}
+
+/// Returns the IP address in a socket's address.
+pub(crate) fn ip(storage: &SockaddrStorage) -> Option<IpAddr> {
+    let v4 = storage.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+    v4.or_else(|| storage.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
 }
 
 pub(super) const ETHERNET_MTU: usize = 1500;

@@ -12,6 +12,7 @@ mod train;
 
 pub use destinations::Destinations;
 pub(crate) use idle_socket::close_idle_sockets;
+pub(crate) use interface::ip;
 pub use interface::{Interface, path_mtu};
 pub use raw::{MAX_RAW_BYTES, send_raw};
 pub use receive_socket::{Datagrams, RECEIVE_BUFFER, ReceiveSocket, Wakeup};

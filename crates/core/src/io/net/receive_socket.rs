@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IoSliceMut, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use nix::poll::PollFlags;
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
 use siar_code::prefetch::{LINE, prefetch};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
 use super::coalescing::Coalescing;
 use super::poll;
@@ -248,14 +248,44 @@ impl ReceiveSocket {
 }
 
 fn join(socket: &Socket, group: IpAddr, interface: Option<&Interface>) -> io::Result<()> {
+    let index = interface.map_or(Ok(0), Interface::index)?;
     match group {
         IpAddr::V4(group) => {
-            let by = match interface {
-                Some(Interface::Address(IpAddr::V4(address))) => *address,
-                _ => Ipv4Addr::UNSPECIFIED,
-            };
-            socket.join_multicast_v4(&group, &by)
+            socket.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(index))
         }
-        IpAddr::V6(group) => socket.join_multicast_v6(&group, 0),
+        IpAddr::V6(group) => socket.join_multicast_v6(&group, index),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The groups that an interface has joined, as `/proc/net/igmp` writes them.
+    fn groups_of(interface: &str) -> Vec<String> {
+        let table = std::fs::read_to_string("/proc/thread-self/net/igmp").unwrap();
+        let mut is_its = false;
+        let mut groups = Vec::new();
+        for line in table.lines() {
+            if !line.starts_with('\t') {
+                is_its = line.contains(&format!("\t{interface} "));
+            } else if is_its {
+                groups.extend(line.split_ascii_whitespace().next().map(str::to_owned));
+            }
+        }
+        groups
+    }
+
+    #[test]
+    fn a_group_is_joined_on_the_interface_that_is_named() {
+        let group = "239.77.1.9".parse().unwrap();
+        // The kernel writes the address in its own byte order.
+        let shown = format!("{:08X}", u32::from_ne_bytes([239, 77, 1, 9]));
+        for interface in [Interface::Name("lo".to_owned()), "127.0.0.1".parse().unwrap()] {
+            let address = "0.0.0.0:0".parse().unwrap();
+            let socket = ReceiveSocket::bind(address, &[group], Some(&interface)).unwrap();
+            assert!(groups_of("lo").contains(&shown), "{:?}", groups_of("lo"));
+            drop(socket);
+        }
     }
 }
