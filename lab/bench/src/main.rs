@@ -19,7 +19,7 @@ use stage::target::NodeTarget;
 use stage::{StageError, tool};
 
 /// Measures speed beside this machine's limit, and beside UFTP, UDPcast and Python if they
-/// are installed; takes a quarter of an hour.
+/// are installed; takes about twenty minutes.
 #[derive(Debug, Parser)]
 #[command(name = "cargo lab bench", bin_name = "cargo lab bench", version = siar_core::VERSION)]
 // `cargo lab` passes an option for the folder, which the user's option must override.

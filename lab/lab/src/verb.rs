@@ -34,7 +34,7 @@ pub(crate) enum Verb {
     /// if Python has `requests`
     Overhead(Arguments),
     /// Measure speed beside this machine's limit, and beside UFTP, UDPcast and Python if they
-    /// are installed; takes a quarter of an hour
+    /// are installed; takes about twenty minutes
     Bench(Arguments),
 }
 

@@ -161,7 +161,7 @@ pub fn build_tool(package: &str, program: &str, profile: Profile) -> Result<Path
             Profile::Same => (),
             Profile::Debug => dir.set_file_name("debug"),
         }
-        command.current_dir(env!("CARGO_MANIFEST_DIR"));
+        command.current_dir(package_dir());
         remove_package_variables(&mut command);
         call(command)?;
     }
@@ -191,6 +191,12 @@ fn program_dir() -> Result<PathBuf, StageError> {
     Ok(dir)
 }
 
+/// The folder of the package that cargo has started; the programs are in the same workspace. It is
+/// asked for when it is needed: a path in the program would say where it was built.
+pub(crate) fn package_dir() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| ".".into(), PathBuf::from)
+}
+
 /// The cargo command that builds the programs, or `None` if cargo did not start this program.
 fn cargo_build() -> Option<Command> {
     let mut command = Command::new(std::env::var_os("CARGO")?);
@@ -199,7 +205,7 @@ fn cargo_build() -> Option<Command> {
     for style in STYLES {
         command.args(["--package", &style.to_string()]);
     }
-    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    command.current_dir(package_dir());
     remove_package_variables(&mut command);
     Some(command)
 }

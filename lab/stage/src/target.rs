@@ -11,6 +11,7 @@ use object::elf::{FileHeader64, PT_INTERP};
 use object::read::elf::{FileHeader, ProgramHeader};
 
 use crate::StageError;
+use crate::programs::package_dir;
 
 /// The way in which this machine builds static programs for one processor architecture.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,7 +159,7 @@ fn is_installed(triple: &str) -> Result<bool, StageError> {
 
 /// The workspace's path, unless the flags of rustc cannot hold it.
 fn workspace() -> Option<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().ok()?;
+    let path = package_dir().join("../..").canonicalize().ok()?;
     flag(&path)
 }
 

@@ -83,6 +83,7 @@ fn main() {
             "a_full_standard_output_is_a_warning".into(),
             ordinary_machines::full_standard_output,
         ),
+        trial("readiness_and_check".into(), ordinary_machines::readiness_and_check),
         trial("odd_files_arrive_as_they_are".into(), ordinary_machines::odd_files),
         trial("raw_reaches_a_python_server".into(), raw::raw_to_python)
             .with_ignored_flag(!has("python3")),

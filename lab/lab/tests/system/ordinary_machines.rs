@@ -107,3 +107,40 @@ pub(crate) fn odd_files() {
         }
     }
 }
+
+/// `--is-ready` is answered by a server that works, with its key, and by no other; `--check` says
+/// what could be received, and what keeps a server from running.
+pub(crate) fn readiness_and_check() {
+    let lab = Lab::new(vec![noise("small.bin", 1000)]);
+    let key = lab.path("key");
+    siar_core::io::seal::Key::create(&key).unwrap();
+    let key = key.to_str().unwrap();
+    let server = lab.server(SERVERS[0], &["--key-file", key]);
+    let ask = |arguments: &[&str]| {
+        let mut command = Command::new(programs().server());
+        command.args(arguments).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        lab.network.spawn(SERVERS[0], &mut command).unwrap().wait_with_output().unwrap()
+    };
+    assert_success(&ask(&["--is-ready", "--key-file", key]));
+    assert_success(&ask(&["--is-ready", "--key-file", key, "--interface", "eth0"]));
+    for arguments in
+        [&["--is-ready"][..], &["--is-ready", "--key-file", key, "--bind", "0.0.0.0:7"]]
+    {
+        let output = ask(arguments);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(text(&output.stderr).contains("no server answers at"), "{output:?}");
+    }
+    // What is asked leaves nothing at the server.
+    assert_eq!(fs::read_dir(server.files()).unwrap().count(), 0);
+    assert!(!has_event(&server.dir.join("server.events"), "transfer_started"));
+    let dir = lab.path("checked");
+    let output = ask(&["--check", "--dir", dir.to_str().unwrap(), "--group", "239.1.2.3"]);
+    assert_success(&output);
+    for said in ["listens at  0.0.0.0:5005", "address     eth0 192.168.122.90, broadcast", "joined"]
+    {
+        assert!(text(&output.stdout).contains(said), "{said}: {output:?}");
+    }
+    let output = ask(&["--check", "--bind", "192.0.2.9:5005", "--dir", "/proc/no"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+}
