@@ -14,6 +14,7 @@ mod serve;
 mod shell;
 mod verb;
 
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -29,7 +30,7 @@ use verb::Verb;
 /// Brings up the assignment's three nodes and a gateway, runs the four styles one after the other
 /// and compares every received file with its source.
 #[derive(Debug, Parser)]
-#[command(name = "lab", version = siar_core::VERSION)]
+#[command(name = "siar-lab", version = siar_core::VERSION)]
 struct Options {
     #[command(subcommand)]
     task: Option<Task>,
@@ -111,19 +112,24 @@ fn main() -> ExitCode {
 
 /// Prints what describes the command line, if that is asked for.
 fn describe(options: &Options) -> Option<ExitCode> {
-    let mut command = Options::command().name("siar-lab");
+    let mut command = Options::command();
+    let mut text = Vec::<u8>::new();
     if let Some(shell) = options.completions {
-        clap_complete::generate(shell, &mut command, "siar-lab", &mut std::io::stdout());
+        clap_complete::generate(shell, &mut command, "siar-lab", &mut text);
     } else if options.man {
-        let page = clap_mangen::Man::new(command).date("");
-        if let Err(error) = page.render(&mut std::io::stdout()) {
-            eprintln!("error: {error}");
-            return Some(ExitCode::FAILURE);
-        }
+        // Writing to memory cannot fail.
+        let _ = clap_mangen::Man::new(command).date("").render(&mut text);
     } else {
         return None;
     }
-    Some(ExitCode::SUCCESS)
+    Some(match std::io::stdout().write_all(&text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: standard output: {error}");
+            ExitCode::FAILURE
+        }
+    })
 }
 
 /// Turns the error about an unexpected word into one about a mistyped command, with the most similar

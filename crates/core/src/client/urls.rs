@@ -1,5 +1,7 @@
 //! The URL list: the URLs to download, their keys, and their order.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use url::Url;
@@ -80,7 +82,7 @@ pub enum UrlListError {
         argument: String,
     },
     /// Two arguments of the command line have the same name.
-    #[error("two files are named {name}: give each NAME=URL a name of its own")]
+    #[error("two files have the key {name}: give each NAME=URL another name")]
     Twice {
         /// The name.
         name: String,
@@ -177,8 +179,14 @@ fn check(name: String, url: String) -> Result<Task, UrlListError> {
     }
 }
 
-/// The question whether a URL's scheme is missing, if the argument looks like a host with a path.
+/// What the argument is, if it is here and no file, or the question whether a URL's scheme is
+/// missing, if it looks like a host with a path.
 fn scheme_hint(argument: &str) -> String {
+    match std::fs::metadata(argument) {
+        Ok(found) if found.is_dir() => return ": it is a folder".to_owned(),
+        Ok(_) => return ": it is no regular file".to_owned(),
+        Err(_) => {}
+    }
     let host = argument.split(['/', ':']).next().unwrap_or_default();
     let is_host = host.contains('.') && !host.starts_with('.') && !host.ends_with('.');
     if is_host && !argument.contains("://") {
@@ -206,7 +214,12 @@ pub fn local_path(url: &str) -> Option<PathBuf> {
     // The scheme is checked first: other URLs need no parsing here.
     let scheme = url.trim_start().get(..FILE.len())?;
     let url = scheme.eq_ignore_ascii_case(FILE).then(|| Url::parse(url).ok())??;
-    url.to_file_path().ok()
+    let path = url.to_file_path().ok()?;
+    // The library takes a name such as `a:` for the letter of a drive, and adds a slash.
+    let bytes = path.as_os_str().as_bytes();
+    let has_slash = bytes.len() > 1 && bytes.ends_with(b"/") && !url.path().ends_with('/');
+    let bytes = if has_slash { &bytes[..bytes.len() - 1] } else { bytes };
+    Some(PathBuf::from(OsStr::from_bytes(bytes)))
 }
 
 #[cfg(test)]
@@ -279,7 +292,13 @@ mod tests {
         assert_eq!(from_arguments(&[tasks[0].url.clone()]).unwrap(), tasks);
         assert_eq!(local_path("http://a/b"), None);
         let folder = dir.path().to_str().unwrap().to_owned();
-        assert!(from_arguments(&[folder]).is_err());
+        assert!(from_arguments(&[folder]).unwrap_err().to_string().contains("a folder"));
+        for name in ["c:", "foo:", "C|"] {
+            let path = dir.path().join(name);
+            std::fs::write(&path, "").unwrap();
+            let task = &from_arguments(&[path.to_str().unwrap().to_owned()]).unwrap()[0];
+            assert_eq!(local_path(&task.url), Some(path));
+        }
     }
 
     #[test]

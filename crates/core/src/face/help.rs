@@ -28,7 +28,7 @@ pub fn server_command(name: &str) -> Command {
          {name} --dir received --exit-after 4           stop after four files\n  \
          {name} --bind 0.0.0.0:6000 --group 239.1.2.3   another port, a multicast group\n\n\
          Exit codes: 0 stopped by a signal or after --exit-after, 1 it cannot run or lost a \
-         record, 2 usage.\nEach option can also be set as SIAR_<OPTION> in the environment."
+         record, 2 usage.\nAn option that shows [env: SIAR_…] can also be set in the environment."
     ))
 }
 
@@ -43,7 +43,7 @@ pub fn client_command(style: Style, name: &str) -> Command {
          {name} --servers 2 --urls list.toml           wait for two servers\n  \
          {name} --target 192.168.122.255 --delay 0     one network, no simulated work\n\n\
          Exit codes: 0 every file confirmed by every server that joined, 1 something was not, \
-         2 usage.\nEach option can also be set as SIAR_<OPTION> in the environment."
+         2 usage.\nAn option that shows [env: SIAR_…] can also be set in the environment."
         ));
     match style {
         Style::MpAsync => command.mut_arg("workers", |workers| {

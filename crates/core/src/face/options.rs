@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, ValueEnum};
 use clap_complete::Shell;
 use siar_proto::SlowReceivers;
@@ -24,6 +25,12 @@ const SERVERS_WAIT: Duration = Duration::from_secs(10);
 
 /// The file contents that all tasks together may keep to make repair symbols from, in bytes.
 const REPAIR_MEMORY: usize = 12 << 20;
+
+/// The values of a flag's variable: `1`, `true` and other words set it; `0`, `false`, `no`, `off`
+/// and an empty one do not.
+fn flag() -> FalseyValueParser {
+    FalseyValueParser::new()
+}
 
 /// The command line of a client; `help` adds what differs between the styles.
 #[derive(Debug, Parser)]
@@ -60,7 +67,7 @@ pub struct ClientOptions {
     #[arg(long, value_name = "SIZE", value_parser = size, env = "SIAR_MAX_FILE")]
     pub max_file: Option<u64>,
     /// Name a file as the server's Content-Disposition does, if it does (as curl -OJ)
-    #[arg(long, env = "SIAR_REMOTE_NAME")]
+    #[arg(long, env = "SIAR_REMOTE_NAME", value_parser = flag())]
     pub remote_name: bool,
     /// Largest number of workers at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), env = "SIAR_WORKERS")]
@@ -80,14 +87,14 @@ pub struct ClientOptions {
     /// Wire format; raw sends one datagram as the Python scripts do, without confirmation
     #[arg(long, value_enum, default_value_t = WireChoice::Reliable, env = "SIAR_WIRE")]
     pub wire: WireChoice,
-    /// Upper bound on the sending rate, e.g. 100mbit [default: found by feedback]
+    /// Upper bound on the sending rate, e.g. 100mbit, of which each task that may run at once has an equal part [default: found by feedback]
     #[arg(long, value_parser = rate, env = "SIAR_RATE")]
     pub rate: Option<u64>,
     /// A server much slower than the others: wait for it, or drop it and send it the rest later
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = SlowChoice::Wait, env = "SIAR_SLOW")]
     pub slow: SlowChoice,
     /// Send datagrams one by one, without UDP segmentation offload [default: only if it is refused]
-    #[arg(long, env = "SIAR_NO_SEGMENTATION")]
+    #[arg(long, env = "SIAR_NO_SEGMENTATION", value_parser = flag())]
     pub no_segmentation: bool,
     /// The options for output.
     #[command(flatten)]
@@ -101,13 +108,13 @@ pub struct ConsoleOptions {
     #[arg(long, value_name = "FILE", env = "SIAR_EVENTS")]
     pub events: Option<PathBuf>,
     /// Print only what goes wrong
-    #[arg(short, long, env = "SIAR_QUIET")]
+    #[arg(short, long, env = "SIAR_QUIET", value_parser = flag())]
     pub quiet: bool,
     /// Print more: who joins, what is repaired, addresses and interfaces; twice for the protocol
     #[arg(short, long, action = clap::ArgAction::Count, conflicts_with = "quiet", env = "SIAR_VERBOSE")]
     pub verbose: u8,
     /// No progress bars
-    #[arg(long, env = "SIAR_NO_PROGRESS")]
+    #[arg(long, env = "SIAR_NO_PROGRESS", value_parser = flag())]
     pub no_progress: bool,
     /// Colour in messages
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = ColorChoice::Auto, env = "SIAR_COLOR")]
@@ -175,7 +182,7 @@ pub struct ServerOptions {
     #[arg(long, value_enum, default_value_t = NamesChoice::Original, env = "SIAR_NAMES")]
     pub names: NamesChoice,
     /// Make no hidden files: a name loses its leading dot
-    #[arg(long, env = "SIAR_NO_DOTFILES")]
+    #[arg(long, env = "SIAR_NO_DOTFILES", value_parser = flag())]
     pub no_dotfiles: bool,
     /// Largest file that is accepted, e.g. 1GiB
     #[arg(long, value_name = "SIZE", value_parser = size, env = "SIAR_MAX_FILE")]
@@ -199,7 +206,7 @@ pub struct ServerOptions {
     #[arg(long)]
     pub is_ready: bool,
     /// Print the received bytes as the Python scripts do (Python bytes notation)
-    #[arg(long, env = "SIAR_DUMP")]
+    #[arg(long, env = "SIAR_DUMP", value_parser = flag())]
     pub dump: bool,
     /// The options for output.
     #[command(flatten)]

@@ -1,7 +1,7 @@
 //! The run of a client or of the server, from the command line to the exit code.
 
 use std::fmt::Display;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::{Command, Parser};
 use jiff::Timestamp;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::flag::register_conditional_shutdown;
 
 use super::console::{Console, ConsoleError, say_last_error};
@@ -203,9 +203,10 @@ impl Run {
 pub fn run_server() -> ExitCode {
     let name = program_name("server");
     let mut options: ServerOptions = parsed(server_command(&name));
+    let mut events = None;
     if options.check || options.is_ready {
-        // The event file of the environment is that of a running server.
-        options.console.events = None;
+        // The event file of the environment is that of a running server: it must not be emptied.
+        events = options.console.events.take();
     }
     if let Some(done) = completions(&options.console, server_command(&name)) {
         return done;
@@ -227,7 +228,7 @@ pub fn run_server() -> ExitCode {
         return console.finish(false, Some(SERVER_PATIENCE));
     }
     if options.check {
-        return check_server(&options, &console);
+        return check_server(&options, events.as_deref(), &console);
     }
     let result = receive(&options.receive_config(), &console);
     match &result {
@@ -245,8 +246,12 @@ pub fn run_server() -> ExitCode {
 }
 
 /// Prints what the server could receive.
-fn check_server(options: &ServerOptions, console: &Console) -> ExitCode {
-    let Check { found, warnings, faults } = check(&options.receive_config());
+fn check_server(options: &ServerOptions, events: Option<&Path>, console: &Console) -> ExitCode {
+    let Check { found, warnings, mut faults } = check(&options.receive_config());
+    let folder = events.and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        faults.push(format!("there is no folder {} for the event file", folder.display()));
+    }
     for (subject, description) in found {
         console.line(format!("{subject:<11} {description}"));
     }
@@ -260,12 +265,12 @@ fn check_server(options: &ServerOptions, console: &Console) -> ExitCode {
     console.finish(is_able, Some(SERVER_PATIENCE))
 }
 
-/// Lets SIGINT, SIGTERM and SIGHUP end the process if it is the first one of a container: there
+/// Lets SIGINT, SIGTERM, SIGHUP and SIGQUIT end the process if it is the first one of a container: there
 /// the system ignores a signal that has no handler.
 fn end_at_signals_as_first_process() -> io::Result<()> {
     if std::process::id() == 1 {
         let always = Arc::new(AtomicBool::new(true));
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
+        for signal in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] {
             // As a shell reports a process that a signal has ended.
             register_conditional_shutdown(signal, 128 + signal, Arc::clone(&always))?;
         }
@@ -307,8 +312,16 @@ fn warn_of_foreign_options(style: Style, options: &ClientOptions, console: &Cons
 fn completions(options: &ConsoleOptions, mut command: Command) -> Option<ExitCode> {
     let shell = options.completions?;
     let name = command.get_bin_name().unwrap_or_default().to_owned();
-    clap_complete::generate(shell, &mut command, name, &mut io::stdout());
-    Some(ExitCode::SUCCESS)
+    let mut script = Vec::<u8>::new();
+    clap_complete::generate(shell, &mut command, name, &mut script);
+    Some(match io::stdout().write_all(&script) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            say_last_error(&format!("standard output: {error}"));
+            ExitCode::FAILURE
+        }
+    })
 }
 
 fn usage_error(error: &dyn Display) -> ExitCode {

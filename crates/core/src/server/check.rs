@@ -54,7 +54,7 @@ fn check_folder(config: &ReceiveConfig, check: &mut Check) {
     let dir = config.dir.display();
     let traits = match FolderTraits::examine(&config.dir) {
         Ok(traits) => traits,
-        Err(error) => return check.faults.push(format!("cannot receive into {dir}: {error}")),
+        Err(error) => return check.faults.push(format!("cannot write to {dir}: {error}")),
     };
     let free = statvfs(&config.dir)
         .map_or(0, |space| space.blocks_available().saturating_mul(space.fragment_size()));

@@ -104,7 +104,7 @@ pub enum ReceiveError {
     #[error("cannot start a thread: {0}")]
     Thread(#[source] std::io::Error),
     /// The folder cannot hold received files.
-    #[error("cannot receive into {dir}: {error}")]
+    #[error("cannot write to {dir}: {error}")]
     Dir {
         /// The path of the folder.
         dir: PathBuf,

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::writers::Wake;
 use super::{ReceiveConfig, ReceiveError, ReceiveSummary, Server};
@@ -21,7 +22,11 @@ const REMOVAL_INTERVAL: Duration = Duration::from_secs(300);
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_AFTER_SIGNAL: Duration = Duration::from_millis(300);
 
-/// Receives until SIGINT, SIGTERM, or `exit_after` files.
+/// How long after a signal another one ends the process at once. `timeout` and terminals send one
+/// signal twice.
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Receives until SIGINT, SIGTERM, SIGHUP, or `exit_after` files.
 ///
 /// # Errors
 /// The socket cannot be bound, the folder cannot be written to, or the socket fails.
@@ -40,7 +45,7 @@ pub fn receive(
     if config.recv_buffer != RECEIVE_BUFFER && (given as usize) < config.recv_buffer {
         log::warn!("receive buffer of {given} bytes only: net.core.rmem_max allows no more");
     }
-    let stopped = stop_flag(&socket).map_err(NetError::from)?;
+    let stop = Stop::at_signals(&socket).map_err(NetError::from)?;
     let key = config.key_file.as_deref().map(Key::load).transpose()?;
     let wakeup = socket.wakeup().map_err(NetError::from)?;
     let wake: Wake = Arc::new(move || wakeup.wake());
@@ -48,23 +53,56 @@ pub fn receive(
         .map_err(ReceiveError::Thread)?;
     let address = socket.local_address().map_err(NetError::from)?.to_string();
     server.tell(EventKind::Listening { address });
-    Deadlines::new(Instant::now()).run(&mut server, &mut socket, &stopped)?;
+    Deadlines::new(Instant::now()).run(&mut server, &mut socket, &stop)?;
+    stop.become_urgent();
     server.count_losses(socket.overflowed());
     // After this, each file that was being verified is published or has failed, and was reported.
     server.finish();
     Ok(server.summary)
 }
 
-/// Returns a flag that the first SIGINT or SIGTERM sets. The first signal also interrupts the wait;
-/// the second one ends the process at once.
-fn stop_flag(socket: &ReceiveSocket) -> std::io::Result<Arc<AtomicBool>> {
-    let stopped = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stopped))?;
-        signal_hook::flag::register(signal, Arc::clone(&stopped))?;
-        socket.wakeup()?.wake_on_signal(signal)?;
+/// The end of a server by signals.
+struct Stop {
+    /// Set by the first signal, which also interrupts the wait.
+    is_asked: Arc<AtomicBool>,
+    /// Whether a signal ends the process at once.
+    is_urgent: Arc<AtomicBool>,
+}
+
+impl Stop {
+    fn at_signals(socket: &ReceiveSocket) -> std::io::Result<Self> {
+        let stop = Self { is_asked: Arc::default(), is_urgent: Arc::default() };
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            // `nohup` starts a process that ignores SIGHUP.
+            if signal == SIGHUP && is_ignored(signal) {
+                continue;
+            }
+            let is_urgent = Arc::clone(&stop.is_urgent);
+            signal_hook::flag::register_conditional_shutdown(signal, 1, is_urgent)?;
+            signal_hook::flag::register(signal, Arc::clone(&stop.is_asked))?;
+            socket.wakeup()?.wake_on_signal(signal)?;
+        }
+        Ok(stop)
     }
-    Ok(stopped)
+
+    /// Lets a signal end the process at once, but for one that follows another one closely. The
+    /// writers may still hang on a disk.
+    fn become_urgent(&self) {
+        let is_urgent = Arc::clone(&self.is_urgent);
+        // Without the thread, only SIGKILL ends a server that hangs.
+        let _ = thread::Builder::new().spawn(move || {
+            thread::sleep(SIGNAL_INTERVAL);
+            is_urgent.store(true, Ordering::Relaxed);
+        });
+    }
+}
+
+/// Whether this process ignores a signal, as far as `/proc` tells.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal - 1) & 1 == 1
 }
 
 /// The times of the loop's periodic work.
@@ -75,6 +113,8 @@ struct Deadlines {
     next_dropped: Instant,
     next_removal: Instant,
     linger_until: Option<Instant>,
+    /// When another signal ends the process at once.
+    urgent_from: Option<Instant>,
 }
 
 impl Deadlines {
@@ -85,6 +125,7 @@ impl Deadlines {
             next_dropped: now + DROPPED_INTERVAL,
             next_removal: now + REMOVAL_INTERVAL,
             linger_until: None,
+            urgent_from: None,
         }
     }
 
@@ -92,7 +133,7 @@ impl Deadlines {
         &mut self,
         server: &mut Server<'_>,
         socket: &mut ReceiveSocket,
-        stopped: &AtomicBool,
+        stop: &Stop,
     ) -> Result<(), NetError> {
         let mut sealed = Vec::new();
         loop {
@@ -108,8 +149,12 @@ impl Deadlines {
             server.handle_store_results();
             server.handle_timeout(now);
             send_replies(server, socket, &mut sealed);
-            if self.begin_to_linger(now, server, stopped) {
+            if self.begin_to_linger(now, server, &stop.is_asked) {
                 continue;
+            }
+            if self.urgent_from.is_some_and(|from| now >= from) {
+                self.urgent_from = None;
+                stop.is_urgent.store(true, Ordering::Relaxed);
             }
             if self.is_over(now, server) {
                 return Ok(());
@@ -154,6 +199,7 @@ impl Deadlines {
         let has_enough = server.config.exit_after.is_some_and(|n| server.summary.files >= n);
         if stopped.load(Ordering::Relaxed) {
             self.linger_until = Some(now + LINGER_AFTER_SIGNAL);
+            self.urgent_from = Some(now + SIGNAL_INTERVAL);
         } else if has_enough {
             self.linger_until = Some(now + LINGER);
         } else {
@@ -174,6 +220,7 @@ impl Deadlines {
         let due = [
             server.machine.poll_timeout(),
             self.linger_until.filter(|_| !server.machine.is_verifying()),
+            self.urgent_from,
             (!server.dropped.is_empty()).then_some(self.next_dropped),
             self.is_uncounted.then_some(self.counted_at + DROPPED_INTERVAL),
             Some(self.next_removal),

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use siar_core::event::{EventKind, Style};
 use stage::node::SERVERS;
 use stage::programs::STYLES;
@@ -173,6 +175,19 @@ pub(crate) fn server_stops() {
     assert!(server.stop().unwrap().success());
     let log = fs::read_to_string(log).unwrap();
     assert!(log.contains("4 files received, 1."), "{log}");
+
+    // `timeout` and terminals may send a signal twice.
+    for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+        // The start of a server is seen by its first event.
+        fs::remove_file(lab.path(SERVERS[0].name).join("server.events")).unwrap();
+        let mut twice = lab.server(SERVERS[0], &[]);
+        let pid = Pid::from_raw(twice.child.id().cast_signed());
+        kill(pid, signal).unwrap();
+        kill(pid, signal).unwrap();
+        assert!(twice.child.wait().unwrap().success(), "{signal}");
+        let log = fs::read_to_string(twice.dir.join("server.log")).unwrap();
+        assert!(log.contains("files received, "), "{log}");
+    }
 
     let mut counted = lab.server(SERVERS[1], &["--exit-after", "4", "--names", "img"]);
     assert_success(&lab.client(Style::Mp, &["--servers", "1"]));

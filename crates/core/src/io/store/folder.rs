@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::sys::statvfs::statvfs;
 use tempfile::NamedTempFile;
 
+use super::name::LONGEST_NAME;
 use super::temporary_file;
 
 /// The most bytes that [`with_number`](super::with_number) adds to a name.
@@ -31,7 +32,7 @@ pub struct FolderTraits {
 impl Default for FolderTraits {
     /// The traits of Linux's own file systems.
     fn default() -> Self {
-        Self { longest_name: USUAL_NAME_LEN - NUMBER_LEN, renames_without_replacing: true }
+        Self { longest_name: LONGEST_NAME, renames_without_replacing: true }
     }
 }
 
@@ -47,7 +48,10 @@ impl FolderTraits {
             let (file, _path) = file.into_parts();
             // Some file systems write a file again when it is closed: that comes before its removal.
             drop(file);
-            return Err(cannot("write files at any place", &error));
+            return Err(match error.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => error,
+                _ => cannot("write files at any place", &error),
+            });
         }
         let new_name = temporary_file(dir)?.into_temp_path().to_path_buf();
         let renames_without_replacing = match file.persist_noclobber(&new_name) {
@@ -85,7 +89,8 @@ impl FolderTraits {
 /// Returns the longest name of a file in `dir` that leaves room for a number, in bytes.
 pub(crate) fn longest_name(dir: &Path) -> usize {
     let longest = statvfs(dir).ok().map(|found| found.name_max() as usize);
-    longest.filter(|longest| *longest > NUMBER_LEN).unwrap_or(USUAL_NAME_LEN) - NUMBER_LEN
+    let longest = longest.filter(|longest| *longest > NUMBER_LEN).unwrap_or(USUAL_NAME_LEN);
+    (longest - NUMBER_LEN).min(LONGEST_NAME)
 }
 
 /// Gives a file the name `path` by replacing an empty file, which only this call can have made.

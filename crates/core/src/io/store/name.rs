@@ -4,9 +4,12 @@ use sanitise_file_name::{Options, sanitise_with_options};
 
 use super::PREFIX;
 
+/// The longest name, in bytes. It leaves room for a number, within the 255 bytes of common file
+/// systems.
+pub(super) const LONGEST_NAME: usize = 200;
+
 const OPTIONS: Options<Option<char>> = Options {
-    // This leaves room for a number, within the 255 bytes of common file systems.
-    length_limit: 200,
+    length_limit: LONGEST_NAME,
     trim_more_punctuation: false,
     six_measures_of_barley: "file",
     ..Options::DEFAULT
