@@ -17,8 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use release::archive::Archive;
 use sha2::{Digest, Sha256};
 use stage::StageError;
 use stage::programs::Programs;
@@ -146,15 +145,12 @@ pub fn distribute(
 
 /// Writes the archive. Equal programs give equal bytes.
 fn pack(archive: &Path, name: &str, dir: &Path, programs: &[Program]) -> io::Result<()> {
-    let mut tar = tar::Builder::new(GzEncoder::new(File::create(archive)?, Compression::best()));
+    let mut tar = Archive::create(archive, 0)?;
     for program in programs {
         let bytes = fs::read(dir.join(&program.name))?;
-        let mut header = tar::Header::new_gnu();
-        header.set_size(bytes.len() as u64);
-        header.set_mode(0o755);
-        tar.append_data(&mut header, format!("{name}/{}", program.name), bytes.as_slice())?;
+        tar.append(format!("{name}/{}", program.name), &bytes, 0o755)?;
     }
-    tar.into_inner()?.finish()?.sync_all()
+    tar.finish()
 }
 
 /// Writes the checksums of all files in `to`, also of earlier architectures, for `sha256sum -c`.

@@ -14,13 +14,13 @@ mod serve;
 mod shell;
 mod verb;
 
-use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{Command, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use siar_core::face::run::print_text;
 use siar_core::io::seal::KeyError;
 use stage::{StageError, tool};
 
@@ -122,14 +122,7 @@ fn describe(options: &Options) -> Option<ExitCode> {
     } else {
         return None;
     }
-    Some(match std::io::stdout().write_all(&text) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: standard output: {error}");
-            ExitCode::FAILURE
-        }
-    })
+    Some(print_text(&text))
 }
 
 /// Turns the error about an unexpected word into one about a mistyped command, with the most similar

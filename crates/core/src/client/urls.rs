@@ -1,5 +1,6 @@
 //! The URL list: the URLs to download, their keys, and their order.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -137,7 +138,8 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Task>, UrlListError> {
 /// # Errors
 /// An argument is neither a URL nor a file, or two tasks have the same key.
 pub fn from_arguments(arguments: &[String]) -> Result<Vec<Task>, UrlListError> {
-    let mut tasks: Vec<Task> = Vec::new();
+    let mut tasks = Vec::new();
+    let mut keys = HashSet::new();
     for (number, argument) in (1..).zip(arguments) {
         let task = match (source_url(argument), argument.split_once('=')) {
             (Some(url), _) => Task { name: format!("url{number}"), url, file_name: None },
@@ -146,7 +148,7 @@ pub fn from_arguments(arguments: &[String]) -> Result<Vec<Task>, UrlListError> {
             }
             (None, _) => return Err(UrlListError::NoSuchFile { argument: argument.clone() }),
         };
-        if tasks.iter().any(|other| other.name == task.name) {
+        if !keys.insert(task.name.clone()) {
             return Err(UrlListError::Twice { name: task.name });
         }
         tasks.push(task);

@@ -58,7 +58,7 @@ pub fn run_client(style: Style, body: impl FnOnce(&Run)) -> ExitCode {
     }
     let name = program_name(style.name());
     let options: ClientOptions = parsed(client_command(style, &name));
-    if let Some(done) = completions(&options.console, client_command(style, &name)) {
+    if let Some(done) = completions(&options.console, || client_command(style, &name)) {
         return done;
     }
     let tasks = match options.tasks() {
@@ -208,7 +208,7 @@ pub fn run_server() -> ExitCode {
         // The event file of the environment is that of a running server: it must not be emptied.
         events = options.console.events.take();
     }
-    if let Some(done) = completions(&options.console, server_command(&name)) {
+    if let Some(done) = completions(&options.console, || server_command(&name)) {
         return done;
     }
     let console = match Console::new(&options.console, options.dump) {
@@ -309,19 +309,26 @@ fn warn_of_foreign_options(style: Style, options: &ClientOptions, console: &Cons
     }
 }
 
-fn completions(options: &ConsoleOptions, mut command: Command) -> Option<ExitCode> {
+fn completions(options: &ConsoleOptions, command: impl FnOnce() -> Command) -> Option<ExitCode> {
     let shell = options.completions?;
+    let mut command = command();
     let name = command.get_bin_name().unwrap_or_default().to_owned();
     let mut script = Vec::<u8>::new();
     clap_complete::generate(shell, &mut command, name, &mut script);
-    Some(match io::stdout().write_all(&script) {
+    Some(print_text(&script))
+}
+
+/// Prints a whole text on standard output, and returns the exit code. A reader that closes the pipe
+/// is no error.
+pub fn print_text(text: &[u8]) -> ExitCode {
+    match io::stdout().write_all(text) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             say_last_error(&format!("standard output: {error}"));
             ExitCode::FAILURE
         }
-    })
+    }
 }
 
 fn usage_error(error: &dyn Display) -> ExitCode {

@@ -1,6 +1,5 @@
 //! The check of what a server can receive: its folder, its addresses, its buffer, its key.
 
-use std::fmt::Display;
 use std::fs;
 
 use nix::ifaddrs::getifaddrs;
@@ -127,6 +126,5 @@ fn check_addresses(config: &ReceiveConfig, check: &mut Check) {
 }
 
 fn size(bytes: u64) -> String {
-    let text: &dyn Display = &bytesize::ByteSize::b(bytes).display().iec();
-    text.to_string()
+    bytesize::ByteSize::b(bytes).display().iec().to_string()
 }

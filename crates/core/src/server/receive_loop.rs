@@ -113,8 +113,6 @@ struct Deadlines {
     next_dropped: Instant,
     next_removal: Instant,
     linger_until: Option<Instant>,
-    /// When another signal ends the process at once.
-    urgent_from: Option<Instant>,
 }
 
 impl Deadlines {
@@ -125,7 +123,6 @@ impl Deadlines {
             next_dropped: now + DROPPED_INTERVAL,
             next_removal: now + REMOVAL_INTERVAL,
             linger_until: None,
-            urgent_from: None,
         }
     }
 
@@ -149,12 +146,8 @@ impl Deadlines {
             server.handle_store_results();
             server.handle_timeout(now);
             send_replies(server, socket, &mut sealed);
-            if self.begin_to_linger(now, server, &stop.is_asked) {
+            if self.begin_to_linger(now, server, stop) {
                 continue;
-            }
-            if self.urgent_from.is_some_and(|from| now >= from) {
-                self.urgent_from = None;
-                stop.is_urgent.store(true, Ordering::Relaxed);
             }
             if self.is_over(now, server) {
                 return Ok(());
@@ -187,19 +180,14 @@ impl Deadlines {
     }
 
     /// Whether the server has just been told to stop, or has received as many files as it must.
-    fn begin_to_linger(
-        &mut self,
-        now: Instant,
-        server: &mut Server<'_>,
-        stopped: &AtomicBool,
-    ) -> bool {
+    fn begin_to_linger(&mut self, now: Instant, server: &mut Server<'_>, stop: &Stop) -> bool {
         if self.linger_until.is_some() {
             return false;
         }
         let has_enough = server.config.exit_after.is_some_and(|n| server.summary.files >= n);
-        if stopped.load(Ordering::Relaxed) {
+        if stop.is_asked.load(Ordering::Relaxed) {
             self.linger_until = Some(now + LINGER_AFTER_SIGNAL);
-            self.urgent_from = Some(now + SIGNAL_INTERVAL);
+            stop.become_urgent();
         } else if has_enough {
             self.linger_until = Some(now + LINGER);
         } else {
@@ -220,7 +208,6 @@ impl Deadlines {
         let due = [
             server.machine.poll_timeout(),
             self.linger_until.filter(|_| !server.machine.is_verifying()),
-            self.urgent_from,
             (!server.dropped.is_empty()).then_some(self.next_dropped),
             self.is_uncounted.then_some(self.counted_at + DROPPED_INTERVAL),
             Some(self.next_removal),

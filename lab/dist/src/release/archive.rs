@@ -15,19 +15,47 @@ use super::tree::{InstalledFile, UNIT};
 /// # Errors
 /// The archive cannot be written.
 pub fn write(archive: &Path, name: &str, files: &[InstalledFile], time: u64) -> io::Result<()> {
-    let mut tar = tar::Builder::new(GzEncoder::new(File::create(archive)?, Compression::best()));
+    let mut tar = Archive::create(archive, time)?;
     for file in files {
-        let bytes =
-            if file.path == UNIT { localized_unit(&file.bytes) } else { file.bytes.clone() };
+        let path = format!("{name}/{}", file.path);
+        let mode = if file.is_program { 0o755 } else { 0o644 };
+        if file.path == UNIT {
+            tar.append(path, &localized_unit(&file.bytes), mode)?;
+        } else {
+            tar.append(path, &file.bytes, mode)?;
+        }
+    }
+    tar.finish()
+}
+
+/// A `.tar.gz` whose files belong to root and all have the same time.
+pub(crate) struct Archive {
+    tar: tar::Builder<GzEncoder<File>>,
+    time: u64,
+}
+
+impl Archive {
+    /// Begins an archive whose files have this time, in seconds since 1970.
+    pub(crate) fn create(path: &Path, time: u64) -> io::Result<Self> {
+        let tar = tar::Builder::new(GzEncoder::new(File::create(path)?, Compression::best()));
+        Ok(Self { tar, time })
+    }
+
+    /// Adds a file.
+    pub(crate) fn append(&mut self, path: String, bytes: &[u8], mode: u32) -> io::Result<()> {
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);
-        header.set_mode(if file.is_program { 0o755 } else { 0o644 });
-        header.set_mtime(time);
+        header.set_mode(mode);
+        header.set_mtime(self.time);
         header.set_uid(0);
         header.set_gid(0);
-        tar.append_data(&mut header, format!("{name}/{}", file.path), bytes.as_slice())?;
+        self.tar.append_data(&mut header, path, bytes)
     }
-    tar.into_inner()?.finish()?.sync_all()
+
+    /// Writes what is left.
+    pub(crate) fn finish(self) -> io::Result<()> {
+        self.tar.into_inner()?.finish()?.sync_all()
+    }
 }
 
 /// The server's unit with the places of `/usr/local`.

@@ -1,12 +1,10 @@
 //! The bill of materials: what the programs are made of, in CycloneDX 1.5 as JSON.
 
-use std::process::Command;
-
 use serde_json::{Value, json};
 use stage::programs::STYLES;
 use stage::target::NodeTarget;
 
-use super::{VERSION, output_of};
+use super::{VERSION, cargo, output_of};
 use crate::DistError;
 
 /// Returns the bill for the programs that are built for `target`.
@@ -14,7 +12,7 @@ use crate::DistError;
 /// # Errors
 /// Cargo cannot tell what they are made of.
 pub fn bill(target: &NodeTarget) -> Result<String, DistError> {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = cargo();
     command.args(["tree", "--locked", "--edges", "normal", "--prefix", "none"]);
     command.args(["--format", "{p}|{l}", "--target", target.triple()]);
     command.args(["--package", "server", "--package", "lab"]);

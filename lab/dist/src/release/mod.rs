@@ -70,6 +70,11 @@ pub fn release(target: &NodeTarget, commit: &Commit, to: &Path) -> Result<Vec<Pa
     Ok(vec![archive, package, materials])
 }
 
+/// The cargo that has started this program.
+pub(crate) fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
 /// Runs a command in the workspace, and returns what it prints.
 pub(crate) fn output_of(command: &mut Command) -> Result<String, DistError> {
     let name = command.get_program().to_string_lossy().into_owned();

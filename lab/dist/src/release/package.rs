@@ -4,12 +4,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use stage::target::NodeTarget;
 
 use super::tree::{InstalledFile, SETTINGS};
-use super::{output_of, workspace};
+use super::{cargo, output_of, workspace};
 use crate::DistError;
 
 /// The folder, in the workspace, of the files that the description names.
@@ -53,8 +52,4 @@ pub fn make(
     let said = output_of(&mut command)?;
     let path = Path::new(said.lines().last().unwrap_or_default());
     Ok(to.join(path.file_name().unwrap_or_default()))
-}
-
-fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }

@@ -68,9 +68,7 @@ pub(crate) fn hints() {
     let lab = Lab::new(vec![noise("small.bin", 1000)]);
     let run = |program: &std::path::Path, arguments: &[&str]| {
         let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let output = lab.network.spawn(CLIENT, &mut command).unwrap().wait_with_output().unwrap();
+        let output = lab.run_on(CLIENT, command.args(arguments).stdout(Stdio::piped()));
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         text(&output.stderr)
     };

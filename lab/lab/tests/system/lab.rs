@@ -98,6 +98,12 @@ impl Lab {
         output
     }
 
+    /// Runs a command on a node to its end. Its standard output goes where the command says.
+    pub(crate) fn run_on(&self, node: Node, command: &mut Command) -> Output {
+        command.stdin(Stdio::null()).stderr(Stdio::piped());
+        self.network.spawn(node, command).unwrap().wait_with_output().unwrap()
+    }
+
     pub(crate) fn client_events(&self) -> Vec<Event> {
         read_events(&self.path("client.events")).unwrap()
     }

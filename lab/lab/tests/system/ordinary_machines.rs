@@ -15,9 +15,8 @@ use crate::lab::{Lab, assert_success, has_event, programs, text, wait_for};
 
 /// Runs a command on the client's node, with the options that every client of these tests has.
 fn run(lab: &Lab, command: &mut Command) -> Output {
-    command.env("SIAR_DELAY", "0s").env("SIAR_DIR", lab.path("downloads")).stdin(Stdio::null());
-    command.stderr(Stdio::piped());
-    lab.network.spawn(CLIENT, command).unwrap().wait_with_output().unwrap()
+    command.env("SIAR_DELAY", "0s").env("SIAR_DIR", lab.path("downloads"));
+    lab.run_on(CLIENT, command)
 }
 
 /// The first process of a container ends at SIGTERM and SIGINT, though the system would ignore
@@ -118,9 +117,7 @@ pub(crate) fn readiness_and_check() {
     let server = lab.server(SERVERS[0], &["--key-file", key]);
     let ask = |arguments: &[&str]| {
         let mut command = Command::new(programs().server());
-        command.args(arguments).stdin(Stdio::null());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        lab.network.spawn(SERVERS[0], &mut command).unwrap().wait_with_output().unwrap()
+        lab.run_on(SERVERS[0], command.args(arguments).stdout(Stdio::piped()))
     };
     assert_success(&ask(&["--is-ready", "--key-file", key]));
     assert_success(&ask(&["--is-ready", "--key-file", key, "--interface", "eth0"]));

@@ -45,13 +45,12 @@ pub(super) fn open(
     let metadata = file.metadata().map_err(unreadable)?;
     let mut bytes = metadata.len();
     let limit = config.limit;
-    let too_large = || FetchError::TooLarge { url: path.display().to_string(), limit };
     if hides_its_size(&file, &metadata).map_err(unreadable)? {
         let copy = copy(&mut file, config.dir, limit.saturating_add(1));
         (file, bytes) = copy.map_err(|error| FetchError::Copy { path: path.to_owned(), error })?;
     }
     if bytes > limit {
-        return Err(too_large());
+        return Err(FetchError::TooLarge { url: path.display().to_string(), limit });
     }
     let content = Content::new(file).map_err(unreadable)?;
     let digest =
