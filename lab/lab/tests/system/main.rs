@@ -75,6 +75,8 @@ fn main() {
         trial("lines_come_in_the_scripts_order".into(), output::order_of_lines),
         trial("missing_folders_are_made".into(), first_steps::missing_folders),
         trial("without_internet_there_is_advice".into(), first_steps::no_internet),
+        trial("what_runs_in_the_shell_ends_with_it".into(), first_steps::shell_ends_its_programs),
+        trial("serve_goes_on_without_input".into(), first_steps::serve_without_input),
         trial("quiet_and_verbose".into(), first_steps::quiet_and_verbose),
         trial("mistyped_values_bring_a_hint".into(), first_steps::hints),
         trial("the_first_process_ends_at_signals".into(), ordinary_machines::first_process),
