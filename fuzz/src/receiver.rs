@@ -26,6 +26,7 @@ fn play(u: &mut Unstructured<'_>) -> Result<()> {
         id: ReceiverId(1),
         recv_buffer: 4 << 20,
         block_memory: BLOCK_MEMORY,
+        max_transfers: 4096,
         silence: Duration::from_secs(30),
     });
     let mut balance: HashMap<SocketAddr, usize> = HashMap::new();

@@ -89,6 +89,11 @@ impl BlockLayout {
         self.first_symbol(self.block_count)
     }
 
+    /// The number of long blocks, which come first; the others have one source symbol fewer.
+    pub(crate) fn long_blocks(&self) -> u32 {
+        self.long_blocks
+    }
+
     /// The number of source symbols of `block`, counted from 0.
     #[must_use]
     pub fn symbols_in(&self, block: u32) -> u16 {

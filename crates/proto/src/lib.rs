@@ -49,6 +49,7 @@
 //!     id: ReceiverId(7),
 //!     recv_buffer: 1 << 20,
 //!     block_memory: 1 << 20,
+//!     max_transfers: 4096,
 //!     silence: Duration::from_secs(30),
 //! });
 //!
@@ -105,7 +106,8 @@ pub mod wire;
 pub use digest::FileDigest;
 pub use layout::{BlockLayout, LayoutError};
 pub use receiver::{
-    Abandonment, AnnouncedFile, ReceivedBlock, Receiver, ReceiverConfig, ReceiverEvent, TransferKey,
+    Abandonment, AnnouncedFile, Peer, ReceivedBlock, Receiver, ReceiverConfig, ReceiverEvent,
+    TransferKey,
 };
 pub use sender::{
     BlockSource, Outcome, SendProgress, Sender, SenderConfig, SenderEvent, SlowReceivers,

@@ -10,8 +10,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use siar_proto::wire::{
-    Announce, Body, Confirm, DeficitRun, Frame, Join, Poll, ReceiverId, ReceiverState, Status,
-    Symbol, TransferId,
+    Announce, Body, Confirm, DeficitRun, Frame, Join, Poll, ReceiverId, ReceiverState, Refuse,
+    RefuseReason, Status, Symbol, TransferId,
 };
 use siar_proto::{
     BlockLayout, FileDigest, Receiver, ReceiverConfig, ReceiverEvent, Sender, SenderConfig,
@@ -47,6 +47,7 @@ fn receiver(block_memory: usize) -> Receiver {
         id: ReceiverId(1),
         recv_buffer: 4 << 20,
         block_memory,
+        max_transfers: 4096,
         silence: Duration::from_secs(30),
     })
 }
@@ -218,6 +219,84 @@ fn a_receiver_that_verifies_for_ever_is_given_up() {
     assert!(seen.took < Duration::from_secs(600), "{:?}", seen.took);
 }
 
+/// A receiver with room for one block says every 15 s that it has gained a symbol, and answers so
+/// seldom that it costs few repair symbols. The other one is honest, and must not wait for it.
+#[test]
+fn a_liar_does_not_hold_the_honest_for_long() {
+    let digest = FileDigest::of_bytes(&file());
+    let mut confirmed_at = None;
+    let mut lied_at = Duration::ZERO;
+    let whole = SYMBOLS as u32 / u32::from(PER_BLOCK);
+    let seen = play(|at, poll| match poll {
+        None => vec![(address(7), join(7)), (address(8), join(8))],
+        Some(poll) => {
+            let claimed = (at.as_secs() / 15) as u16;
+            let deficit = PER_BLOCK.saturating_sub(claimed).max(1);
+            let runs = (poll.horizon > 0).then_some(DeficitRun { first: 0, count: 1, deficit });
+            let lie = frame(Body::Status(Status {
+                receiver: ReceiverId(7),
+                round: poll.round,
+                covered: poll.horizon.min(1),
+                received: 0,
+                overflowed: 0,
+                window: 1,
+                state: ReceiverState::Receiving,
+                runs: runs.into_iter().collect(),
+            }));
+            let honest = if poll.horizon == whole {
+                confirmed_at.get_or_insert(at);
+                let proof = digest.proof(TRANSFER, ReceiverId(8));
+                frame(Body::Confirm(Confirm { receiver: ReceiverId(8), proof }))
+            } else {
+                status(8, poll, poll.horizon, Vec::new(), ReceiverState::Receiving)
+            };
+            let mut answers = vec![(address(8), honest)];
+            if at - lied_at >= Duration::from_millis(900) {
+                lied_at = at;
+                answers.push((address(7), lie));
+            }
+            answers
+        }
+    });
+    assert_eq!(seen.results.iter().filter(|result| result.is_ok()).count(), 1);
+    assert!(confirmed_at.unwrap() < Duration::from_secs(30), "{confirmed_at:?}");
+    assert!(seen.took < Duration::from_secs(120), "{:?}", seen.took);
+}
+
+/// A receiver joins with a tiny socket buffer and refuses the file: then its buffer must not count.
+#[test]
+fn a_buffer_of_one_that_has_left_does_not_slow_the_others() {
+    let took = |is_attacked: bool| {
+        let digest = FileDigest::of_bytes(&file());
+        let whole = SYMBOLS as u32 / u32::from(PER_BLOCK);
+        let seen = play(|_, poll| {
+            let Some(poll) = poll else {
+                let mut answers = vec![(address(8), join(8))];
+                if is_attacked {
+                    let receiver = ReceiverId(7);
+                    let tiny = Join { receiver, recv_buffer: 0, window: 500 };
+                    let reason = RefuseReason::Storage;
+                    let refuse = Refuse { receiver, reason, text: "no" };
+                    answers.push((address(7), frame(Body::Join(tiny))));
+                    answers.push((address(7), frame(Body::Refuse(refuse))));
+                }
+                return answers;
+            };
+            let answer = if poll.horizon == whole {
+                let proof = digest.proof(TRANSFER, ReceiverId(8));
+                frame(Body::Confirm(Confirm { receiver: ReceiverId(8), proof }))
+            } else {
+                status(8, poll, poll.horizon, Vec::new(), ReceiverState::Receiving)
+            };
+            vec![(address(8), answer)]
+        });
+        assert!(seen.results.contains(&Ok(())), "{:?}", seen.results);
+        seen.took
+    };
+    let (alone, attacked) = (took(false), took(true));
+    assert!(attacked < alone * 2, "{attacked:?}, {alone:?} alone");
+}
+
 /// While a receiver receives a file, a host announces other files, too large ones and too many.
 #[test]
 fn announcements_do_not_end_a_transfer_in_progress() {
@@ -323,6 +402,154 @@ fn abandoned_blocks_do_not_keep_other_transfers_out() {
         blocks += accept_all(&mut receiver);
     }
     assert_eq!(blocks, 1);
+}
+
+fn announce_of(transfer: u64, size: u64, symbol_size: u16, block_symbols: u16) -> Vec<u8> {
+    let body = Body::Announce(Announce {
+        size,
+        symbol_size,
+        block_symbols,
+        code: 1,
+        blake3: [0; 32],
+        time_ms: 0,
+        name: "file",
+    });
+    Frame { transfer: TransferId(transfer), body }.to_datagram()
+}
+
+fn symbol_of(transfer: u64, block: u32, symbol: u16, payload: &[u8]) -> Vec<u8> {
+    let body = Body::Symbol(Symbol { block, symbol, payload });
+    Frame { transfer: TransferId(transfer), body }.to_datagram()
+}
+
+/// Accepts what is announced; returns the transfers of the blocks that came.
+fn accept_all(receiver: &mut Receiver) -> Vec<TransferId> {
+    let mut blocks = Vec::new();
+    while let Some(event) = receiver.poll_event() {
+        match event {
+            ReceiverEvent::Announced { key, .. } => assert!(receiver.accept(key, &[])),
+            ReceiverEvent::Block { key, .. } => blocks.push(key.1),
+            _ => {}
+        }
+    }
+    blocks
+}
+
+/// A host holds as many transfers as a receiver takes, and keeps each alive with a useful symbol now
+/// and then.
+#[test]
+fn many_live_transfers_of_one_host_do_not_keep_others_out() {
+    let mut now = Instant::now();
+    let mut receiver = receiver(1 << 20);
+    for transfer in 1..=4096 {
+        receiver.handle_datagram(now, address(2), &announce_of(transfer, 1000, 8, 128)).unwrap();
+        accept_all(&mut receiver);
+    }
+    for symbol in 0..4 {
+        now += Duration::from_secs(8);
+        for transfer in 1..=4096 {
+            let datagram = symbol_of(transfer, 0, symbol, &[7; 8]);
+            receiver.handle_datagram(now, address(2), &datagram).unwrap();
+        }
+        receiver.handle_timeout(now);
+    }
+    receiver.handle_datagram(now, address(1), &announce_of(0, 1600, 100, 16)).unwrap();
+    accept_all(&mut receiver);
+    // The host's next announcements must not win the place back.
+    for transfer in 5000..10_000 {
+        receiver.handle_datagram(now, address(2), &announce_of(transfer, 1000, 8, 128)).unwrap();
+        accept_all(&mut receiver);
+    }
+    let mut whole = Vec::new();
+    for symbol in 0..16 {
+        let datagram = symbol_of(0, 0, symbol, &[7; 100]);
+        receiver.handle_datagram(now, address(1), &datagram).unwrap();
+        whole.extend(accept_all(&mut receiver));
+    }
+    assert_eq!(whole, [TransferId(0)]);
+    assert!(receiver.take_announcements_without_room() > 0);
+}
+
+/// One announcement claims all blocks that a receiver counts.
+#[test]
+fn one_announcement_does_not_refuse_everybody() {
+    let now = Instant::now();
+    let mut receiver = receiver(1 << 20);
+    for transfer in 1..=20 {
+        let all = announce_of(transfer, 1 << 33, 8, 128);
+        receiver.handle_datagram(now, address(2), &all).unwrap();
+        accept_all(&mut receiver);
+        let honest = transfer + 100;
+        receiver.handle_datagram(now, address(1), &announce_of(honest, 1600, 100, 16)).unwrap();
+        accept_all(&mut receiver);
+        let mut whole = Vec::new();
+        for symbol in 0..16 {
+            let datagram = symbol_of(honest, 0, symbol, &[7; 100]);
+            receiver.handle_datagram(now, address(1), &datagram).unwrap();
+            whole.extend(accept_all(&mut receiver));
+        }
+        assert_eq!(whole, [TransferId(honest)]);
+    }
+}
+
+/// A host fills the memory with blocks and keeps each of them fresh by another useful symbol.
+#[test]
+fn fresh_blocks_of_one_host_do_not_keep_others_out() {
+    const BLOCK: usize = 1600;
+    let mut now = Instant::now();
+    let mut receiver = receiver(100 * BLOCK);
+    for transfer in 1..=400 {
+        let datagram = announce_of(transfer, 100 * BLOCK as u64, 100, PER_BLOCK);
+        receiver.handle_datagram(now, address(2), &datagram).unwrap();
+    }
+    accept_all(&mut receiver);
+    let datagram = announce_of(0, 100 * BLOCK as u64, 100, PER_BLOCK);
+    receiver.handle_datagram(now, address(1), &datagram).unwrap();
+    accept_all(&mut receiver);
+    let mut whole = 0;
+    for round in 0..PER_BLOCK - 1 {
+        now += Duration::from_millis(300);
+        for transfer in 1..=400 {
+            let datagram = symbol_of(transfer, 0, round, &[7; 100]);
+            receiver.handle_datagram(now, address(2), &datagram).unwrap();
+        }
+        for symbol in 0..PER_BLOCK {
+            let datagram = symbol_of(0, u32::from(round), symbol, &[7; 100]);
+            receiver.handle_datagram(now, address(1), &datagram).unwrap();
+        }
+        while let Some(event) = receiver.poll_event() {
+            if let ReceiverEvent::Block { key, block } = event {
+                whole += u16::from(key.1 == TransferId(0));
+                receiver.handle_block_written(key, block.into_buffer());
+            }
+        }
+    }
+    assert_eq!(whole, PER_BLOCK - 1);
+}
+
+/// Hosts with forged addresses hold one transfer each: a new one gets the place of the one that has
+/// brought least.
+#[test]
+fn many_hosts_with_one_transfer_each_do_not_keep_others_out() {
+    let mut now = Instant::now();
+    let mut receiver = receiver(1 << 20);
+    let forged = |host: u64| SocketAddr::from(([10, 1, (host >> 8) as u8, host as u8], 9));
+    for host in 1..=4096 {
+        receiver.handle_datagram(now, forged(host), &announce_of(host, 1000, 8, 128)).unwrap();
+        accept_all(&mut receiver);
+        let datagram = symbol_of(host, 0, 0, &[7; 8]);
+        receiver.handle_datagram(now, forged(host), &datagram).unwrap();
+    }
+    now += Duration::from_millis(10);
+    receiver.handle_datagram(now, address(1), &announce_of(0, 1600, 100, 16)).unwrap();
+    accept_all(&mut receiver);
+    let mut whole = Vec::new();
+    for symbol in 0..16 {
+        let datagram = symbol_of(0, 0, symbol, &[7; 100]);
+        receiver.handle_datagram(now, address(1), &datagram).unwrap();
+        whole.extend(accept_all(&mut receiver));
+    }
+    assert_eq!(whole, [TransferId(0)]);
 }
 
 /// A sender that keeps to the receive window must get one that lets it continue.

@@ -130,6 +130,7 @@ fn run_at_rate(
                 id: ReceiverId(index as u64 + 1),
                 recv_buffer: 4 << 20,
                 block_memory: 64 * BLOCK_LEN,
+                max_transfers: 4096,
                 silence: Duration::from_secs(30),
             }),
             address: SocketAddr::from((

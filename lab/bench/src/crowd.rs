@@ -170,6 +170,7 @@ impl Simulation {
                 id: ReceiverId(id.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
                 recv_buffer: 16 << 20,
                 block_memory: 1 << 20,
+                max_transfers: 4096,
                 silence: Duration::from_secs(30),
             })
         };

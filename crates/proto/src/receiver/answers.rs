@@ -47,6 +47,13 @@ impl Receiver {
         let active = self.active_transfers().max(1);
         let available = self.memory.available();
         let Some(Entry { transfer, .. }) = self.transfers.entry(key) else { return };
+        // What may be said is known before the answer is worked out.
+        let allowed = transfer.bytes_in.saturating_sub(transfer.bytes_out);
+        let max_runs = Status::runs_within(allowed);
+        if question.is_some() && max_runs.is_none() {
+            return;
+        }
+        let max_runs = max_runs.unwrap_or(0);
         let unwritten = transfer.unwritten;
         let receive_window = |reassembly: &Reassembly| {
             let block = reassembly.largest_block().max(1);
@@ -63,7 +70,7 @@ impl Receiver {
                 window: receive_window(reassembly),
             }),
             (State::Receiving(reassembly), Some(Question { poll, received })) => {
-                let (runs, covered) = reassembly.deficits(poll.horizon);
+                let (runs, covered) = reassembly.deficits(poll.horizon, max_runs);
                 let window = receive_window(reassembly);
                 let nearly_closed = usize::from(window) < NEARLY_CLOSED_WINDOW;
                 window_closed = (nearly_closed && unwritten > 0).then_some(poll);

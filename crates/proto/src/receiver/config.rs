@@ -1,15 +1,57 @@
 //! A receiver's configuration and its events.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::ReceivedBlock;
 use crate::layout::BlockLayout;
 use crate::wire::{EndReason, ReceiverId, TransferId};
 
+/// A sender, as its receivers tell it from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Peer {
+    /// The address that its datagrams come from, which any host can forge.
+    Address(SocketAddr),
+    /// The id of its sealing session, which only a holder of the key can begin. A session has one
+    /// address after another, which the owner of the [`Receiver`](super::Receiver) knows.
+    Session([u8; 16]),
+}
+
+impl Peer {
+    /// The source that is charged for the peer's transfers. One host has many ports.
+    pub(super) fn source(self) -> Source {
+        match self {
+            Self::Address(address) => Source::Host(address.ip()),
+            Self::Session(id) => Source::Session(id),
+        }
+    }
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(address: SocketAddr) -> Self {
+        Self::Address(address)
+    }
+}
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Session(id) => write!(f, "session {:032x}", u128::from_be_bytes(*id)),
+        }
+    }
+}
+
+/// Who is charged for what transfers hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Source {
+    Host(IpAddr),
+    Session([u8; 16]),
+}
+
 /// The key of a transfer, which is the way of one file from one sender to its receivers: the
-/// address of the sender and the id that it chose.
-pub type TransferKey = (SocketAddr, TransferId);
+/// sender and the id that it chose.
+pub type TransferKey = (Peer, TransferId);
 
 /// The configuration of a [`Receiver`](super::Receiver).
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +63,8 @@ pub struct ReceiverConfig {
     /// The budget in bytes for unfinished and unwritten blocks of all transfers. The first few
     /// blocks of a transfer may exceed it by half. Repair symbols are not counted.
     pub block_memory: usize,
+    /// The largest number of transfers that are known at once, ended ones included.
+    pub max_transfers: usize,
     /// The time after which a silent sender is given up. Ended transfers are forgotten after an
     /// equal time of silence.
     pub silence: Duration,
@@ -85,6 +129,6 @@ pub enum Abandonment {
     Ended(EndReason),
     /// The sender has been silent for [`ReceiverConfig::silence`].
     Silent,
-    /// The transfer had brought no useful symbol lately and made room for other transfers.
+    /// The transfer made room for others: its source held most, and it had brought least.
     Replaced,
 }

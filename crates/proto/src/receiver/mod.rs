@@ -1,18 +1,19 @@
 //! The receiving side: any number of transfers from any number of senders.
 
+mod admission;
 mod answers;
 mod config;
 mod memory;
 mod reassembly;
+mod shares;
 mod stale;
 mod transfers;
 
-pub use config::{Abandonment, AnnouncedFile, ReceiverConfig, ReceiverEvent, TransferKey};
+pub use config::{Abandonment, AnnouncedFile, Peer, ReceiverConfig, ReceiverEvent, TransferKey};
 pub use reassembly::ReceivedBlock;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use siar_code::CAUCHY_CODE;
 
@@ -32,10 +33,6 @@ const MIN_BLOCK_LEN: u64 = 1024;
 /// The largest symbol size in bytes. Jumbo frames hold no larger symbols, and a block's memory is
 /// taken as a whole.
 const MAX_SYMBOL_SIZE: usize = 8960;
-/// The largest number of transfers that are known at once, ended ones included.
-const MAX_TRANSFERS: usize = 4096;
-/// The time without a useful symbol after which a transfer may make room for others.
-const USELESS_AFTER: Duration = Duration::from_secs(10);
 /// The number of blocks that each transfer is promised, so that its sender can always go on.
 const MIN_RECEIVE_WINDOW: usize = 2;
 /// A receiver that answers polls answers only every fourth announcement. It does not stop answering
@@ -51,11 +48,13 @@ pub struct Receiver {
     overflowed: u64,
     /// The number of symbols that were dropped because there was no memory for their block.
     symbols_without_memory: u64,
+    /// The number of announcements that were dropped because there was no room for the transfer.
+    announcements_without_room: u64,
     memory: BlockMemory,
     /// The next search for stale blocks comes no earlier than this.
     next_discard: Option<Instant>,
     events: VecDeque<ReceiverEvent>,
-    replies: VecDeque<(SocketAddr, Vec<u8>)>,
+    replies: VecDeque<(Peer, Vec<u8>)>,
     /// Accepted transfers that may need a Join.
     accepted: VecDeque<TransferKey>,
     /// The time of the next search for silent senders.
@@ -71,6 +70,7 @@ impl Receiver {
             transfers: Transfers::default(),
             overflowed: 0,
             symbols_without_memory: 0,
+            announcements_without_room: 0,
             memory: BlockMemory::new(config.block_memory),
             next_discard: None,
             events: VecDeque::new(),
@@ -125,11 +125,11 @@ impl Receiver {
     pub fn handle_datagram(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        from: impl Into<Peer>,
         bytes: &[u8],
     ) -> Result<(), ParseError> {
         let frame = Frame::parse(bytes)?;
-        let key = (from, frame.transfer);
+        let key = (from.into(), frame.transfer);
         if let Body::Announce(announce) = &frame.body {
             self.handle_announce(now, key, announce);
         }
@@ -146,7 +146,7 @@ impl Receiver {
             }
             Body::Symbol(symbol) => {
                 entry.transfer.received += 1;
-                let taken = entry.transfer.take_symbol(now, &symbol, &mut self.memory);
+                let taken = entry.take_symbol(now, &symbol, &mut self.memory);
                 self.handle_taken(now, key, &symbol, taken);
             }
             Body::Poll(poll) => self.handle_poll(now, key, poll),
@@ -167,7 +167,7 @@ impl Receiver {
     }
 
     /// Handles the result of taking `symbol`: it tries again after discarding stale blocks if there
-    /// was no room, and reports complete blocks.
+    /// was no room, or blocks of the source that holds most, and reports complete blocks.
     fn handle_taken(
         &mut self,
         now: Instant,
@@ -177,9 +177,15 @@ impl Receiver {
     ) {
         if matches!(taken, Taken::NoRoom)
             && self.discard_stale_blocks(now, key, DiscardFrom::AllTransfers)
-            && let Some(Entry { transfer, .. }) = self.transfers.entry(key)
+            && let Some(mut entry) = self.transfers.entry(key)
         {
-            taken = transfer.take_symbol(now, symbol, &mut self.memory);
+            taken = entry.take_symbol(now, symbol, &mut self.memory);
+        }
+        if matches!(taken, Taken::NoRoom)
+            && self.discard_blocks_of_the_largest(key)
+            && let Some(mut entry) = self.transfers.entry(key)
+        {
+            taken = entry.take_symbol(now, symbol, &mut self.memory);
         }
         match taken {
             Taken::Whole(block) => {
@@ -210,17 +216,11 @@ impl Receiver {
                     && u64::from(layout.block_count()) <= MAX_BLOCKS
             });
         let blocks = layout.map_or(0, |layout| u64::from(layout.block_count()));
-        let has_room = |receiver: &Self| {
-            receiver.transfers.len() < MAX_TRANSFERS
-                && receiver.transfers.counts().blocks + blocks <= MAX_BLOCKS
-        };
-        if !has_room(self) {
-            self.forget_idle_transfers(now);
-        }
-        if self.transfers.len() >= MAX_TRANSFERS {
+        // Its sender announces again: a lack of room is no refusal.
+        if !self.make_room(key.0.source(), blocks) {
+            self.announcements_without_room += 1;
             return;
         }
-        let layout = layout.filter(|_| has_room(self));
         let state = match layout {
             Some(layout) => State::Offered(layout),
             None => State::Refused(
@@ -244,32 +244,16 @@ impl Receiver {
         self.next_sweep.get_or_insert(now + self.config.silence);
     }
 
-    /// Makes room for new transfers. Of the transfers that are over or have brought no useful
-    /// symbol for a while, it forgets the half that has been silent longest. A host that floods the
-    /// receiver with announcements so loses its own transfers.
-    fn forget_idle_transfers(&mut self, now: Instant) {
-        let mut idle: Vec<(Instant, TransferKey)> = self
-            .transfers
-            .iter()
-            .filter(|(_, transfer)| match transfer.state() {
-                State::Offered(_) | State::Receiving(_) => {
-                    now.saturating_duration_since(transfer.last_useful) >= USELESS_AFTER
-                        || transfer.useful == 0 && self.transfers.len() >= MAX_TRANSFERS
-                }
-                State::Verifying => false,
-                State::Confirmed(_) | State::Refused(..) | State::Ended => true,
-            })
-            .map(|(key, transfer)| (transfer.last_heard, key))
-            .collect();
-        idle.sort_unstable_by_key(|(heard, _)| *heard);
-        idle.truncate(idle.len().div_ceil(2));
-        self.forget(idle.into_iter().map(|(_, key)| key), Abandonment::Replaced);
-    }
-
     /// The number of symbols that were dropped since the last call because there was no memory for
     /// their block.
     pub fn take_symbols_without_memory(&mut self) -> u64 {
         std::mem::take(&mut self.symbols_without_memory)
+    }
+
+    /// The number of announcements that were dropped since the last call because there was no room
+    /// for another transfer of their source.
+    pub fn take_announcements_without_room(&mut self) -> u64 {
+        std::mem::take(&mut self.announcements_without_room)
     }
 
     /// Whether a file is being verified. Such a file does not need its sender any more.
@@ -398,8 +382,8 @@ impl Receiver {
         self.events.pop_front()
     }
 
-    /// The next answer to send, if any: the sender's address and the datagram's payload.
-    pub fn poll_transmit(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
+    /// The next answer to send, if any: the sender and the datagram's payload.
+    pub fn poll_transmit(&mut self) -> Option<(Peer, Vec<u8>)> {
         while let Some(key) = self.accepted.pop_front() {
             // A file that has become complete meanwhile is confirmed soon, and needs no Join.
             let state = self.transfers.get(key).map(Transfer::state);

@@ -8,7 +8,7 @@ use siar_code::prefetch::prefetch;
 use siar_code::{CauchyCode, DecodeError, ErasureCode};
 
 use crate::layout::BlockLayout;
-use crate::wire::{DeficitRun, MAX_RUNS};
+use crate::wire::DeficitRun;
 
 /// The largest number of blocks behind the first incomplete one on which a status reports. A poll
 /// costs its sender nothing, so that the work for an answer needs a bound.
@@ -68,7 +68,7 @@ impl Reassembly {
 
     /// The number of bytes that open blocks hold.
     pub(super) fn open_memory(&self) -> usize {
-        self.open.values().map(|block| block.bytes.len()).sum()
+        self.open.len() * self.largest_block()
     }
 
     /// Whether all blocks are complete.
@@ -159,28 +159,44 @@ impl Reassembly {
         Some(discarded.bytes)
     }
 
-    /// The runs of incomplete blocks below `horizon`, and the number of blocks on which these runs
-    /// report, from block 0 on. Both the runs and the blocks are limited.
-    pub(super) fn deficits(&self, horizon: u32) -> (Vec<DeficitRun>, u32) {
+    /// The runs of incomplete blocks below `horizon`, at most `max_runs`, and the number of blocks on
+    /// which these runs report, from block 0 on, which is limited too.
+    pub(super) fn deficits(&self, horizon: u32, max_runs: usize) -> (Vec<DeficitRun>, u32) {
         let told = self.first_incomplete.saturating_add(MAX_REPORTED_BLOCKS);
         let horizon = horizon.min(self.layout.block_count()).min(told);
         let mut runs: Vec<DeficitRun> = Vec::new();
-        for block in self.first_incomplete..horizon {
+        let mut block = self.first_incomplete;
+        while block < horizon {
+            // Within each of the two kinds of blocks, an equal number held is an equal deficit.
+            let long_end = self.layout.long_blocks();
+            let end = if block < long_end { horizon.min(long_end) } else { horizon };
+            // A run has at most MAX_REPORTED_BLOCKS blocks, so that the cast is exact.
+            let count = run_length(&self.held[block as usize..end as usize]) as u32;
             let deficit = self.missing(block);
-            if deficit == 0 {
-                continue;
-            }
-            let full = runs.len() == MAX_RUNS;
+            let full = runs.len() == max_runs;
             match runs.last_mut() {
+                _ if deficit == 0 => {}
                 Some(run) if run.first + run.count == block && run.deficit == deficit => {
-                    run.count += 1;
+                    run.count += count;
                 }
                 _ if full => return (runs, block),
-                _ => runs.push(DeficitRun { first: block, count: 1, deficit }),
+                _ => runs.push(DeficitRun { first: block, count, deficit }),
             }
+            block += count;
         }
         (runs, horizon)
     }
+}
+
+/// The number of values at the beginning that equal the first one.
+fn run_length(values: &[u16]) -> usize {
+    /// The length in values of the pieces that are compared as a whole, by vector instructions.
+    const PIECE: usize = 64;
+    let Some(&first) = values.first() else { return 0 };
+    let is_equal =
+        |piece: &&[u16]| piece.iter().fold(0, |differs, value| differs | (value ^ first)) == 0;
+    let whole = PIECE * values.chunks_exact(PIECE).take_while(is_equal).count();
+    whole + values[whole..].iter().take_while(|value| **value == first).count()
 }
 
 /// A block with enough symbols for decoding.
@@ -269,12 +285,40 @@ impl ReceivedBlock {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::wire::MAX_RUNS;
+
+    proptest! {
+        #[test]
+        fn runs_tell_what_each_block_lacks(
+            size in 1u64..40_000,
+            whole in proptest::collection::vec(0u32..400, 0..300),
+            touched in proptest::collection::vec((0u32..400, 0u16..4), 0..300),
+            horizon in 0u32..500,
+            max_runs in 0usize..20,
+        ) {
+            let layout = BlockLayout::new(size, 25, 4).unwrap();
+            let mut reassembly = Reassembly::new(layout);
+            reassembly.set_whole(&whole);
+            for (block, symbol) in touched {
+                reassembly.take(Instant::now(), block, symbol, &[0; 25], |len| Some(vec![0; len]));
+            }
+            let (runs, covered) = reassembly.deficits(horizon, max_runs);
+            prop_assert!(runs.len() <= max_runs && covered <= horizon);
+            for block in 0..covered {
+                let run = runs.iter().find(|run| (run.first..run.first + run.count).contains(&block));
+                prop_assert_eq!(run.map_or(0, |run| run.deficit), reassembly.missing(block));
+            }
+            prop_assert!(runs.len() == max_runs || covered == horizon.min(layout.block_count()));
+        }
+    }
 
     #[test]
     fn a_status_reports_on_a_bounded_part_of_a_huge_file() {
         let reassembly = Reassembly::new(BlockLayout::new(1 << 33, 1024, 1).unwrap());
-        let (runs, covered) = reassembly.deficits(u32::MAX);
+        let (runs, covered) = reassembly.deficits(u32::MAX, MAX_RUNS);
         assert_eq!(covered, MAX_REPORTED_BLOCKS);
         assert_eq!(runs, [DeficitRun { first: 0, count: MAX_REPORTED_BLOCKS, deficit: 1 }]);
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::transfers::{Entry, State};
+use super::transfers::State;
 use super::{MIN_RECEIVE_WINDOW, Receiver, TransferKey};
 
 /// The time without a useful symbol after which a block is stale and makes room for others. A
@@ -13,6 +13,9 @@ const STALE: Duration = Duration::from_millis(500);
 /// to it.
 const DISCARD_INTERVAL: Duration = Duration::from_millis(1);
 const DISCARD_COST: Duration = Duration::from_micros(1);
+
+/// One part in this many of a source's open blocks is discarded at once.
+const DISCARDED_PART: u64 = 16;
 
 /// The transfers whose stale blocks may be discarded.
 #[derive(Debug, Clone, Copy)]
@@ -66,10 +69,48 @@ impl Receiver {
             if self.memory.used() <= limit - limit / 8 {
                 break;
             }
-            if let Some(Entry { transfer, .. }) = self.transfers.entry(*key) {
-                transfer.discard_block(*block, &mut self.memory);
+            if let Some(mut entry) = self.transfers.entry(*key) {
+                entry.discard_block(*block, &mut self.memory);
             }
         }
         !waiting.is_empty()
+    }
+
+    /// Discards the oldest open blocks of the source that holds most memory, for a block of the
+    /// transfer `key`: as much as the block takes, and a part that saves searches. Returns `false` if
+    /// the block is not promised room, or if that source holds less than the source of `key` would
+    /// with the block; but who holds nothing is always given something.
+    pub(super) fn discard_blocks_of_the_largest(&mut self, key: TransferKey) -> bool {
+        let Some(transfer) = self.transfers.get(key) else { return false };
+        let State::Receiving(reassembly) = transfer.state() else { return false };
+        if transfer.memory_limit(&self.memory) == self.memory.limit() {
+            return false;
+        }
+        let block = reassembly.largest_block();
+        let held = self.transfers.shares().of(key.0.source()).memory;
+        let least = if held == 0 { 1 } else { held + block } as u64;
+        let largest = self.transfers.shares().largest(|share| share.memory as u64);
+        let Some((source, most)) = largest.filter(|(_, most)| *most >= least) else {
+            return false;
+        };
+        let left = most - most.min((block as u64).max(most / DISCARDED_PART));
+        let mut open: Vec<(Instant, u32, TransferKey)> = Vec::new();
+        for (other, transfer) in self.transfers.iter() {
+            if other.0.source() == source
+                && let State::Receiving(reassembly) = transfer.state()
+            {
+                open.extend(reassembly.touched().map(|(touched, block)| (touched, block, other)));
+            }
+        }
+        open.sort_unstable();
+        for (_, block, other) in open {
+            if self.transfers.shares().of(source).memory as u64 <= left {
+                break;
+            }
+            if let Some(mut entry) = self.transfers.entry(other) {
+                entry.discard_block(block, &mut self.memory);
+            }
+        }
+        true
     }
 }

@@ -7,8 +7,10 @@ use std::time::Instant;
 
 use indexmap::IndexMap;
 
+use super::config::Source;
 use super::memory::BlockMemory;
 use super::reassembly::{Reassembly, Taken};
+use super::shares::{Share, Shares};
 use super::{MIN_RECEIVE_WINDOW, TransferKey};
 use crate::layout::BlockLayout;
 use crate::wire::{Poll, RefuseReason, Symbol};
@@ -67,8 +69,8 @@ pub(super) struct Transfer {
     pub(super) unwritten: usize,
     /// The number of symbol frames received, useless ones included.
     pub(super) received: u64,
-    /// The number of symbols that were kept.
-    pub(super) useful: u64,
+    /// The bytes of all symbols that were kept.
+    pub(super) brought: u64,
     /// The time of the latest symbol that was kept; before the first, the time of the announcement.
     pub(super) last_useful: Instant,
     /// The payload bytes received from the sender, and those sent to it.
@@ -92,7 +94,7 @@ impl Transfer {
             last_heard: now,
             unwritten: 0,
             received: 0,
-            useful: 0,
+            brought: 0,
             last_useful: now,
             bytes_in: 0,
             bytes_out: 0,
@@ -118,8 +120,18 @@ impl Transfer {
         if self.is_promised_room() { memory.limit_if_promised() } else { memory.limit() }
     }
 
+    /// What the transfer adds to the share of its source.
+    pub(super) fn share(&self) -> Share {
+        let memory = match &self.state {
+            State::Receiving(reassembly) => reassembly.open_memory(),
+            _ => 0,
+        };
+        let transfers = usize::from(self.state.is_active());
+        Share { transfers, blocks: self.state.counts().blocks, memory }
+    }
+
     /// Takes a symbol into its block, which is opened in `memory` if need be.
-    pub(super) fn take_symbol(
+    fn take_symbol(
         &mut self,
         now: Instant,
         symbol: &Symbol<'_>,
@@ -130,7 +142,7 @@ impl Transfer {
         let taken = reassembly
             .take(now, symbol.block, symbol.symbol, symbol.payload, |len| memory.take(len, limit));
         if matches!(taken, Taken::Whole(_) | Taken::Kept) {
-            self.useful += 1;
+            self.brought += symbol.payload.len() as u64;
             self.last_useful = now;
         }
         self.unwritten += usize::from(matches!(taken, Taken::Whole(_)));
@@ -138,7 +150,7 @@ impl Transfer {
     }
 
     /// Discards the symbols of an open block.
-    pub(super) fn discard_block(&mut self, block: u32, memory: &mut BlockMemory) {
+    fn discard_block(&mut self, block: u32, memory: &mut BlockMemory) {
         if let State::Receiving(reassembly) = &mut self.state
             && let Some(bytes) = reassembly.discard(block)
         {
@@ -188,29 +200,58 @@ pub(super) struct Transfers {
     /// transfer as the datagram before.
     latest: usize,
     counts: Counts,
+    shares: Shares,
 }
 
 /// A transfer that was looked up, with access to the counts.
 #[derive(Debug)]
 pub(super) struct Entry<'a> {
     pub(super) transfer: &'a mut Transfer,
+    source: Source,
     counts: &'a mut Counts,
+    shares: &'a mut Shares,
 }
 
 impl Entry<'_> {
     /// Changes the state to `next`. If blocks were open, their memory is freed.
     pub(super) fn set_state(&mut self, next: State, memory: &mut BlockMemory) {
+        let before = self.transfer.share();
         self.counts.remove(self.transfer.state.counts());
         self.counts.add(next.counts());
         if let State::Receiving(left) = std::mem::replace(&mut self.transfer.state, next) {
             memory.free(left.open_memory());
         }
+        self.shares.change(self.source, before, self.transfer.share());
+    }
+
+    /// Takes a symbol into its block, which is opened in `memory` if need be.
+    pub(super) fn take_symbol(
+        &mut self,
+        now: Instant,
+        symbol: &Symbol<'_>,
+        memory: &mut BlockMemory,
+    ) -> Taken {
+        let before = self.transfer.share();
+        let taken = self.transfer.take_symbol(now, symbol, memory);
+        self.shares.change(self.source, before, self.transfer.share());
+        taken
+    }
+
+    /// Discards the symbols of an open block.
+    pub(super) fn discard_block(&mut self, block: u32, memory: &mut BlockMemory) {
+        let before = self.transfer.share();
+        self.transfer.discard_block(block, memory);
+        self.shares.change(self.source, before, self.transfer.share());
     }
 }
 
 impl Transfers {
     pub(super) fn counts(&self) -> Counts {
         self.counts
+    }
+
+    pub(super) fn shares(&self) -> &Shares {
+        &self.shares
     }
 
     pub(super) fn len(&self) -> usize {
@@ -225,8 +266,9 @@ impl Transfers {
         if self.known.get_index(self.latest).is_none_or(|(known, _)| *known != key) {
             self.latest = self.known.get_index_of(&key)?;
         }
-        let (_, transfer) = self.known.get_index_mut(self.latest)?;
-        Some(Entry { transfer, counts: &mut self.counts })
+        let (key, transfer) = self.known.get_index_mut(self.latest)?;
+        let (counts, shares) = (&mut self.counts, &mut self.shares);
+        Some(Entry { transfer, source: key.0.source(), counts, shares })
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (TransferKey, &Transfer)> {
@@ -236,6 +278,7 @@ impl Transfers {
     /// Adds a transfer whose key is not known yet.
     pub(super) fn insert(&mut self, key: TransferKey, transfer: Transfer) {
         self.counts.add(transfer.state.counts());
+        self.shares.change(key.0.source(), Share::default(), transfer.share());
         let replaced = self.known.insert(key, transfer);
         debug_assert!(replaced.is_none());
     }

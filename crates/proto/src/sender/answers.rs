@@ -34,11 +34,14 @@ impl Sender {
             let member = Member {
                 address: from,
                 receive_window,
+                recv_buffer: None,
                 standing: Standing::Receiving,
                 in_pass: on_time,
                 joined_at: now,
                 last_heard: now,
                 idle: Duration::ZERO,
+                waited: Duration::ZERO,
+                held_up: Duration::ZERO,
                 status: None,
                 joined_sent: self.schedule.sent(),
                 least_lacking: self.file_symbols(),
@@ -58,7 +61,16 @@ impl Sender {
 
     pub(super) fn handle_join(&mut self, now: Instant, from: SocketAddr, join: Join) {
         if self.admit(now, join.receiver, from, join.window) {
-            self.congestion.limit_to_buffer(join.recv_buffer);
+            self.members.set_recv_buffer(join.receiver, join.recv_buffer);
+            self.limit_to_buffers();
+        }
+    }
+
+    /// Limits the congestion window to the socket buffers of the present members: one that has left
+    /// does not count any more.
+    pub(super) fn limit_to_buffers(&mut self) {
+        if let Some(recv_buffer) = self.members.least_recv_buffer() {
+            self.congestion.limit_to_buffer(recv_buffer);
         }
     }
 
@@ -132,6 +144,7 @@ impl Sender {
     /// pass has answered another poll or has left the pass.
     pub(super) fn advance(&mut self, now: Instant) {
         let Some(answered) = self.members.newly_answered() else { return };
+        self.limit_to_buffers();
         self.schedule.settle(answered.round, answered.covered);
         let was_full = self.congestion.room(self.in_flight()) == Symbols::ZERO;
         let acknowledgement =
@@ -159,11 +172,17 @@ impl Sender {
     /// configuration says so.
     pub(super) fn drop_if_slow(&mut self, now: Instant, suspicion: Suspicion) {
         let Some((receiver, since)) = suspicion else { return };
-        let is_slow = now.saturating_duration_since(since) >= SLOW_AFTER
+        if now.saturating_duration_since(since) >= SLOW_AFTER
             && self.config.slow == SlowReceivers::Drop
-            && self.members.is_another_waiting(receiver);
+        {
+            self.finish_later(now, receiver);
+        }
+    }
+
+    /// Removes a receiver from the present pass, if another one still needs symbols.
+    pub(super) fn finish_later(&mut self, now: Instant, receiver: ReceiverId) {
         if let Some(server) = self.members.get(receiver).map(|member| member.address)
-            && is_slow
+            && self.members.is_another_waiting(receiver)
         {
             (self.late_suspect, self.narrow_suspect) = (None, None);
             self.members.leave_pass(receiver);

@@ -36,7 +36,7 @@ pub struct SenderConfig {
 /// The treatment of a receiver that is much slower than the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum SlowReceivers {
-    /// The others wait for the slow receiver.
+    /// The others wait for the slow receiver, but for no longer than about half of the time.
     Wait,
     /// The slow receiver gets the symbols that it lacks after the others have the file.
     Drop,
@@ -94,6 +94,9 @@ pub struct Outcome {
     pub receiver: ReceiverId,
     /// The address from which the receiver answered.
     pub server: SocketAddr,
+    /// Whether the receiver has ever answered a poll. One that has not may never have been there:
+    /// any host can send a Join.
+    pub has_answered: bool,
     /// `Ok` if the receiver has confirmed the file, else the reason in words.
     pub result: Result<(), String>,
 }
@@ -111,4 +114,8 @@ pub struct SendProgress {
     pub joined: usize,
     /// The number of receivers that confirmed the file.
     pub confirmed: usize,
+    /// The number of symbols that all receivers together have gained, by what they say.
+    pub gained: u64,
+    /// The number of receivers that verify the file.
+    pub verifying: usize,
 }

@@ -81,11 +81,11 @@ impl CongestionControl {
         }
     }
 
-    /// Limits the congestion window to three quarters of a receiver's socket buffer, which has
-    /// `recv_buffer` bytes.
+    /// Limits the congestion window to three quarters of the smallest socket buffer of the
+    /// receivers that count now, which has `recv_buffer` bytes.
     pub(super) fn limit_to_buffer(&mut self, recv_buffer: u32) {
         let room = f64::from(recv_buffer / QUEUED_DATAGRAM_COST) * 0.75;
-        self.cap = self.cap.min(room.max(MIN_CONGESTION_WINDOW));
+        self.cap = room.clamp(MIN_CONGESTION_WINDOW, f64::from(u16::MAX));
         self.window = self.window.min(self.cap);
     }
 

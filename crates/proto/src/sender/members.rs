@@ -26,6 +26,8 @@ pub(super) struct Member {
     pub(super) address: SocketAddr,
     /// The number of blocks that the receiver can hold.
     pub(super) receive_window: u16,
+    /// The size in bytes of the receiver's socket buffer, if it has told it.
+    pub(super) recv_buffer: Option<u32>,
     pub(super) standing: Standing,
     /// Whether the member takes part in the present pass over the file: the sender waits for it.
     pub(super) in_pass: bool,
@@ -35,6 +37,10 @@ pub(super) struct Member {
     /// The time that the sender has waited for the member since it last gained a symbol. Time out
     /// of the pass is not counted, and does not reset it.
     pub(super) idle: Duration,
+    /// The time that the sender has waited for the member in all.
+    pub(super) waited: Duration,
+    /// The time for which the member has kept the sender from sending what most others had room for.
+    pub(super) held_up: Duration,
     /// The member's latest status.
     pub(super) status: Option<Status>,
     /// The number of symbols sent before the member joined.
@@ -73,9 +79,19 @@ impl Member {
     /// Whether the member should make progress: it lacks symbols of the blocks below `horizon`,
     /// does not report on all of these, or has a closed receive window.
     fn is_expected_to_advance(&self, horizon: u32) -> bool {
-        self.status.as_ref().is_none_or(|status| {
-            !status.runs.is_empty() || status.window == 0 || status.covered < horizon
-        })
+        self.is_behind(horizon) || self.status.as_ref().is_some_and(|status| status.window == 0)
+    }
+
+    /// Whether the member lacks symbols of the blocks below `horizon`, or does not report on them.
+    fn is_behind(&self, horizon: u32) -> bool {
+        self.status
+            .as_ref()
+            .is_none_or(|status| !status.runs.is_empty() || status.covered < horizon)
+    }
+
+    /// The symbols of a file of `file` symbols that the member says it has gained.
+    fn gained(&self, file: Symbols) -> Symbols {
+        file.saturating_sub(self.least_lacking)
     }
 
     /// The number of the latest poll that the member has answered; 0 before the first.
@@ -89,7 +105,7 @@ impl Member {
             self.idle = Duration::ZERO;
         }
         self.least_lacking = self.least_lacking.min(lacking);
-        let gained = file.saturating_sub(self.least_lacking);
+        let gained = self.gained(file);
         let allowed = Symbols(COST_PER_GAINED * gained.0 + COST_IN_FILES * file.0 + FREE_COST);
         if poll.is_some_and(|poll| poll.sent.saturating_sub(self.joined_sent) > allowed) {
             let reason = "lacks more and more, whatever is sent".to_owned();
@@ -138,6 +154,23 @@ pub(super) struct Patience {
     pub(super) idle: Duration,
     /// The time that the member may take to verify the file.
     pub(super) verifying: Duration,
+    /// The time that the sender waits in all for a member: this, and more for each symbol that the
+    /// member has gained.
+    pub(super) waited: Duration,
+    pub(super) waited_per_symbol: Duration,
+    /// The time for which a member may hold up most others.
+    pub(super) held_up: Duration,
+}
+
+/// The state of the transfer when its members are judged.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Situation {
+    /// The number of blocks that have been sent once, from block 0 on.
+    pub(super) horizon: u32,
+    /// Whether no further block can be sent until a member in the pass advances.
+    pub(super) is_held_up: bool,
+    /// The source symbols of the file.
+    pub(super) file: Symbols,
 }
 
 /// The progress that all members in the pass have reported.
@@ -223,6 +256,22 @@ impl Members {
         if self.receive_window.is_some_and(|least| old <= least || Blocks(window.into()) < least) {
             self.receive_window = None;
         }
+    }
+
+    pub(super) fn set_recv_buffer(&mut self, id: ReceiverId, recv_buffer: u32) {
+        if let Some(member) = self.all.get_mut(&id) {
+            member.recv_buffer = Some(recv_buffer);
+        }
+    }
+
+    /// The size in bytes of the smallest socket buffer of the members in the pass that have told it.
+    pub(super) fn least_recv_buffer(&self) -> Option<u32> {
+        self.in_pass().filter_map(|member| member.recv_buffer).min()
+    }
+
+    /// The symbols that all members have gained, by what they say.
+    pub(super) fn gained(&self, file: Symbols) -> Symbols {
+        Symbols(self.all.values().map(|member| member.gained(file).0).sum())
     }
 
     /// Takes a newer answer of the member `id` than the one before. `congestion_window` symbols may
@@ -409,8 +458,23 @@ impl Members {
         admitted
     }
 
-    /// Checks the time limits: late members leave the pass, silent and idle ones are given up.
-    pub(super) fn judge(&mut self, now: Instant, patience: Patience, horizon: u32) {
+    /// Whether most members in the pass are not behind. Then those that are hold them up.
+    fn are_most_ahead(&self, horizon: u32) -> bool {
+        let behind = self.in_pass().filter(|member| member.is_behind(horizon)).count();
+        behind > 0 && 2 * behind <= self.in_pass().count()
+    }
+
+    /// Checks the time limits: late members leave the pass, silent and idle ones are given up, and
+    /// those who gain too little for the time that they take. Returns the members that have held up
+    /// most others for too long.
+    pub(super) fn judge(
+        &mut self,
+        now: Instant,
+        patience: Patience,
+        situation: Situation,
+    ) -> Vec<ReceiverId> {
+        let Situation { horizon, is_held_up, file } = situation;
+        let are_held_up = is_held_up && self.are_most_ahead(horizon);
         self.clear_caches();
         let passed = now.saturating_duration_since(self.judged_at.replace(now).unwrap_or(now));
         let mut latest: HashMap<SocketAddr, Instant> = HashMap::new();
@@ -428,8 +492,16 @@ impl Members {
                 // A member out of the pass gets no repair, and one without a deficit waits for
                 // others: neither can make progress.
                 member.idle += passed;
+                member.waited += passed;
+                if are_held_up && member.is_behind(horizon) {
+                    member.held_up += passed;
+                }
+                let gained = u32::try_from(member.gained(file).0).unwrap_or(u32::MAX);
+                let earned = patience.waited_per_symbol.saturating_mul(gained);
                 if member.idle >= patience.idle {
                     member.standing = Standing::Failed("made no progress".to_owned());
+                } else if member.waited >= patience.waited.saturating_add(earned) {
+                    member.standing = Standing::Failed("made too little progress".to_owned());
                 }
             }
             if is_late {
@@ -441,6 +513,10 @@ impl Members {
                 member.standing = Standing::Failed("did not finish verifying".to_owned());
             }
         }
+        let held_up = self.all.iter().filter(|(_, member)| {
+            member.is_waited_for() && member.held_up >= patience.held_up
+        });
+        held_up.map(|(id, _)| *id).collect()
     }
 
     /// Whether the member `id` has been replaced by a later one at its address, as happens when a

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use crate::units::Symbols;
 use crate::wire::{Body, EndReason, Frame, ReceiverId};
 use congestion::CongestionControl;
-use members::{Member, Members, Patience, Standing};
+use members::{Member, Members, Patience, Situation, Standing};
 use polls::Polls;
 use schedule::Schedule;
 
@@ -35,6 +35,13 @@ const STALL: Duration = Duration::from_millis(1000);
 const SILENCE: Duration = Duration::from_secs(6);
 /// The time after which a receiver is given up that answers but makes no progress.
 const IDLE: Duration = Duration::from_secs(30);
+/// The bytes that a receiver has to gain in each second for which the sender waits for it, beyond
+/// the first [`IDLE`]: as on a line of 64 kbit/s. Of a rate that is asked for, it is a part.
+const MIN_GAIN_RATE: u64 = 8_000;
+const MIN_GAIN_PART: u64 = 8;
+/// The time for which a receiver may hold up most others, and the part of the transfer's time.
+const HELD_UP: Duration = Duration::from_secs(10);
+const HELD_UP_PART: u32 = 2;
 /// The time that a receiver may take to verify the file, and the bytes for each further second: a
 /// large file on a slow disk takes longer.
 const VERIFYING: Duration = Duration::from_secs(60);
@@ -124,6 +131,12 @@ impl Sender {
             repair_sent: self.repair_sent(),
             joined: self.members.len(),
             confirmed: self.members.iter().filter(|(_, member)| confirmed(member)).count(),
+            gained: self.members.gained(self.file_symbols()).0,
+            verifying: self
+                .members
+                .iter()
+                .filter(|(_, member)| member.is_receiving() && member.verifying_since.is_some())
+                .count(),
         }
     }
 
@@ -161,6 +174,7 @@ impl Sender {
             .map(|(&receiver, member)| Outcome {
                 receiver,
                 server: member.address,
+                has_answered: member.status.is_some(),
                 result: match &member.standing {
                     Standing::Confirmed => Ok(()),
                     Standing::Failed(reason) => Err(reason.clone()),
@@ -199,22 +213,39 @@ impl Sender {
         self.start_if_ready(now);
         if now >= self.next_judgement && matches!(self.phase, Phase::Transferring) {
             self.next_judgement = now + STALL / 4;
-            let patience = Patience {
-                stall: STALL,
-                silence: SILENCE,
-                idle: IDLE,
-                verifying: VERIFYING
-                    + Duration::from_secs(self.config.layout.size() / MIN_VERIFICATION_RATE),
-            };
-            self.members.judge(now, patience, self.schedule.horizon());
-            self.admit_late(now);
-            self.advance(now);
             let is_held_up = self.schedule.is_held_up(self.members.receive_window());
+            self.judge(now, is_held_up);
+            self.limit_to_buffers();
             let narrowest = self.members.narrowest_by_far().filter(|_| is_held_up);
             self.narrow_suspect = still_suspected(now, self.narrow_suspect, narrowest);
             self.drop_if_slow(now, self.narrow_suspect);
         }
         self.end_if_done();
+    }
+
+    /// Applies the members' time limits. `is_held_up`: no further block can be sent until a member
+    /// advances.
+    fn judge(&mut self, now: Instant, is_held_up: bool) {
+        let layout = self.config.layout;
+        let rate = self.config.rate.map_or(MIN_GAIN_RATE, |rate| {
+            (rate / MIN_GAIN_PART).clamp(1, MIN_GAIN_RATE)
+        });
+        let patience = Patience {
+            stall: STALL,
+            silence: SILENCE,
+            idle: IDLE,
+            verifying: VERIFYING + Duration::from_secs(layout.size() / MIN_VERIFICATION_RATE),
+            waited: IDLE,
+            waited_per_symbol: Duration::from_secs_f64(layout.symbol_size() as f64 / rate as f64),
+            held_up: HELD_UP + now.saturating_duration_since(self.started) / HELD_UP_PART,
+        };
+        let (horizon, file) = (self.schedule.horizon(), self.file_symbols());
+        let situation = Situation { horizon, is_held_up, file };
+        for receiver in self.members.judge(now, patience, situation) {
+            self.finish_later(now, receiver);
+        }
+        self.admit_late(now);
+        self.advance(now);
     }
 
     /// Starts sending if enough receivers have joined, or ends the transfer if none has in time.

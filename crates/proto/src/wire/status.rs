@@ -124,6 +124,13 @@ impl Status {
         }
     }
 
+    /// The largest number of runs of a status frame of at most `bytes` bytes; `None` if the frame is
+    /// longer without any.
+    pub(crate) fn runs_within(bytes: u64) -> Option<usize> {
+        let runs = bytes.checked_sub(field::RUNS as u64)? / RUN_LEN as u64;
+        Some(usize::try_from(runs).unwrap_or(MAX_RUNS).min(MAX_RUNS))
+    }
+
     /// The number of symbols that `block` lacks at this receiver; `None` if the status does not
     /// report on the block.
     #[must_use]
