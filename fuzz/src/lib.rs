@@ -11,6 +11,7 @@ mod receiver;
 mod sender;
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -51,19 +52,20 @@ pub fn sealed(bytes: &[u8]) {
     let key = KEY.get_or_init(|| {
         // The key is the same in every run.
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        write!(file, "{}", "5a".repeat(32)).unwrap();
+        write!(file, "{}", "0123456789abcdef".repeat(4)).unwrap();
         Key::load(file.path()).unwrap()
     });
     let mut opener = Opener::new(key);
-    assert!(opener.open(bytes).is_err());
+    let from = SocketAddr::from(([192, 0, 2, 1], 4000));
+    assert!(opener.open(from, bytes).is_err());
     let (mut out, mut sealer) = (Vec::new(), Sealer::new(key));
     sealer.seal(bytes, &mut out);
-    assert_eq!(opener.open(&out).ok(), Some(bytes));
+    assert_eq!(opener.open(from, &out).map(|opened| opened.frame), Ok(bytes));
     // The first bytes choose the place and the kind of the change.
     if let [first, second, third, ..] = *bytes {
         let at = usize::from(u16::from_be_bytes([first, second])) % out.len();
         out[at] ^= third.max(1);
-        assert!(opener.open(&out).is_err());
+        assert!(opener.open(from, &out).is_err());
     }
 }
 

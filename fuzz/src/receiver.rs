@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use arbitrary::{Result, Unstructured};
 use siar_proto::wire::{ReceiverId, RefuseReason};
-use siar_proto::{FileDigest, Receiver, ReceiverConfig, ReceiverEvent, TransferKey};
+use siar_proto::{FileDigest, Peer, Receiver, ReceiverConfig, ReceiverEvent, TransferKey};
 
 use crate::choice::{datagram, host};
 
@@ -43,7 +43,7 @@ fn play(u: &mut Unstructured<'_>) -> Result<()> {
             1 => receiver.handle_overflow(u.arbitrary()?),
             _ => {
                 let (from, datagram) = (host(u)?, datagram(u)?);
-                *balance.entry(from).or_default() += datagram.len();
+                *balance.entry(Peer::Address(from)).or_default() += datagram.len();
                 // Not every datagram is a frame.
                 let _ = receiver.handle_datagram(now, from, &datagram);
             }

@@ -232,7 +232,7 @@ fn broadcast_reliably(
         });
     watch.finish(&sender, voice);
     let outcomes = sender.outcomes();
-    let unconfirmed = unconfirmed(&outcomes);
+    let unconfirmed = unconfirmed(&outcomes, config.servers);
     for (server, reason) in &unconfirmed {
         voice.event(EventKind::Unconfirmed { server: server.clone(), reason: reason.clone() });
     }
@@ -243,10 +243,20 @@ fn broadcast_reliably(
     check_outcomes(file, config, &outcomes, unconfirmed)
 }
 
-/// The servers that did not confirm the file, each with its reason.
-fn unconfirmed(outcomes: &[Outcome]) -> Vec<(String, String)> {
+/// The servers that did not confirm the file, each with its reason. If as many as were asked for
+/// have confirmed, one that has never answered after its Join is a warning: it may never have been
+/// there.
+fn unconfirmed(outcomes: &[Outcome], servers: Option<usize>) -> Vec<(String, String)> {
+    let confirmed = outcomes.iter().filter(|outcome| outcome.result.is_ok()).count();
+    let are_enough = servers.is_some_and(|servers| confirmed >= servers);
+    let is_phantom =
+        |outcome: &Outcome| are_enough && outcome.result.is_err() && !outcome.has_answered;
+    for outcome in outcomes.iter().filter(|outcome| is_phantom(outcome)) {
+        log::warn!("{} joined and never answered", label(outcome, outcomes));
+    }
     outcomes
         .iter()
+        .filter(|outcome| !is_phantom(outcome))
         .filter_map(|outcome| Some((label(outcome, outcomes), outcome.result.clone().err()?)))
         .collect()
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use siar_proto::{Outcome, Sender, SenderEvent};
+use siar_proto::{Outcome, SendProgress, Sender, SenderEvent};
 
 use crate::event::{EventKind, Phase, TaskVoice};
 
@@ -24,6 +24,9 @@ pub(super) struct SenderWatch {
     started: Instant,
     bytes: u64,
     last_progress: Instant,
+    /// The progress that was told last. What stands still is not told again: `--timeout` counts what
+    /// arrives.
+    told: SendProgress,
     source_told: bool,
     repair_sent: u64,
     /// The times at which the first and the latest repair were noticed.
@@ -38,6 +41,7 @@ impl SenderWatch {
             started,
             bytes,
             last_progress: started,
+            told: SendProgress::default(),
             source_told: false,
             repair_sent: 0,
             repairs: None,
@@ -97,6 +101,13 @@ impl SenderWatch {
                 if now >= self.last_progress + PROGRESS_INTERVAL {
                     self.last_progress = now;
                     let progress = sender.progress();
+                    // What is sent again and gains nothing is no progress.
+                    let repair_sent = self.told.repair_sent;
+                    let advanced = SendProgress { repair_sent, ..progress } != self.told;
+                    if !advanced && progress.verifying == 0 {
+                        return;
+                    }
+                    self.told = SendProgress { repair_sent, ..progress };
                     if is_awaited {
                         let (done, total) = (progress.confirmed as u64, progress.joined as u64);
                         voice.progress(Phase::Confirming, done, total);

@@ -17,7 +17,7 @@ use crate::client::urls::{self, Task, UrlListError};
 use crate::event::Style;
 use crate::io::net::{Destinations, Interface, RECEIVE_BUFFER};
 use crate::io::seal::Key;
-use crate::server::{FileNames, ReceiveConfig};
+use crate::server::{Accepts, FileNames, ReceiveConfig};
 
 /// The shortest join wait with `--servers`: a server may be started this much later than the
 /// client.
@@ -153,6 +153,17 @@ pub enum WireChoice {
     Raw,
 }
 
+/// The values of a server's `--wire`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AcceptedChoice {
+    /// Frames with repair and confirmation.
+    Reliable,
+    /// The Python scripts' format.
+    Raw,
+    /// Both formats.
+    Both,
+}
+
 /// The values of `--names`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum NamesChoice {
@@ -193,10 +204,13 @@ pub struct ServerOptions {
     /// Accept only frames that are sealed with the key in this file: cargo lab keygen FILE
     #[arg(long, value_name = "FILE", env = "SIAR_KEY_FILE")]
     pub key_file: Option<PathBuf>,
+    /// Wire format to accept; raw takes each datagram as a file, as the Python scripts send it: from anybody, whole or not
+    #[arg(long, value_enum, default_value_t = AcceptedChoice::Reliable, env = "SIAR_WIRE")]
+    pub wire: AcceptedChoice,
     /// Receive buffer to request from the system [default: 16MiB]
     #[arg(long, value_name = "SIZE", value_parser = buffer_size, env = "SIAR_RECV_BUFFER")]
     pub recv_buffer: Option<usize>,
-    /// Exit with status 0 after N files
+    /// Exit with status 0 after N confirmed files, when those under way are finished too
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), env = "SIAR_EXIT_AFTER")]
     pub exit_after: Option<u64>,
     /// Print what this server could receive, at which addresses, with which buffer, and exit
@@ -285,6 +299,18 @@ impl ClientOptions {
 }
 
 impl ServerOptions {
+    /// Describes which options exclude each other, if any do.
+    #[must_use]
+    pub fn conflict(&self) -> Option<&'static str> {
+        if self.wire != AcceptedChoice::Reliable && self.key_file.is_some() {
+            return Some("raw files are not sealed: give --key-file or --wire, not both");
+        }
+        if self.wire == AcceptedChoice::Raw && self.exit_after.is_some() {
+            return Some("--exit-after counts confirmed files, and --wire raw confirms none");
+        }
+        None
+    }
+
     /// Returns the configuration of the receiver: all options but those for output.
     #[must_use]
     pub fn receive_config(&self) -> ReceiveConfig {
@@ -300,6 +326,11 @@ impl ServerOptions {
             dotfiles: !self.no_dotfiles,
             max_file: self.max_file.unwrap_or(u64::MAX),
             quota: self.quota.unwrap_or(u64::MAX),
+            accepts: match self.wire {
+                AcceptedChoice::Reliable => Accepts { frames: true, raw: false },
+                AcceptedChoice::Raw => Accepts { frames: false, raw: true },
+                AcceptedChoice::Both => Accepts { frames: true, raw: true },
+            },
             recv_buffer: self.recv_buffer.unwrap_or(RECEIVE_BUFFER),
             exit_after: self.exit_after,
             key_file: self.key_file.clone(),

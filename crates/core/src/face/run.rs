@@ -211,6 +211,9 @@ pub fn run_server() -> ExitCode {
     if let Some(done) = completions(&options.console, || server_command(&name)) {
         return done;
     }
+    if let Some(conflict) = options.conflict() {
+        return usage_error(&conflict);
+    }
     let console = match Console::new(&options.console, options.dump) {
         Ok(console) => console,
         Err(error) => return console_error(&error),

@@ -1,19 +1,24 @@
 //! Sealed frames: without the key, nobody can read, make or change them.
 //!
 //! ```text
-//!  0      4                20        24                        end - 16     end
-//! +------+----------------+---------+------ - - - - ----------+------------+
-//! | SIAS |   session id   | counter |  frame, encrypted       |    tag     |
-//! +------+----------------+---------+------ - - - - ----------+------------+
+//!  0      4            16            24                        end - 16     end
+//! +------+------------+-------------+------ - - - - ----------+------------+
+//! | SIAS | session id |   counter   |  frame, encrypted       |    tag     |
+//! +------+------------+-------------+------ - - - - ----------+------------+
 //! ```
 //!
-//! The AEAD is AES-128-GCM (NIST SP 800-38D). Each sealer chooses a session id of 128 random bits.
+//! The AEAD is AES-128-GCM (NIST SP 800-38D). Each sealer chooses a session id of 96 random bits.
 //! The session's key is derived from the id and the key of the key file, and the nonce is a
 //! counter. So no nonce repeats under one key, however many processes seal at once.
+//!
+//! A sealed datagram that somebody else sends again is worth nothing: a session is at the address
+//! that its datagram with the highest counter came from, and from elsewhere only a higher counter
+//! is taken (as WireGuard's roaming does).
 
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,9 +31,11 @@ pub const SEAL_LEN: usize = HEADER_LEN + TAG_LEN;
 /// The first bytes of a sealed datagram.
 pub const SEALED_MAGIC: [u8; 4] = *b"SIAS";
 const HEADER_LEN: usize = 24;
-const COUNTER_AT: usize = 20;
+const COUNTER_AT: usize = 16;
 const TAG_LEN: usize = 16;
-const CONTEXT: &str = "siar 2026-11 sealed frames, session key";
+const CONTEXT: &str = "siar 2026-11 sealed frames, session key, 64-bit counter";
+/// The id of a sealing session.
+pub type SessionId = [u8; COUNTER_AT - SEALED_MAGIC.len()];
 /// The largest number of session keys that are kept; with one more, all are derived again.
 const MAX_SESSIONS: usize = 4096;
 
@@ -102,7 +109,7 @@ impl Key {
         Ok(key)
     }
 
-    fn of_session(&self, session: [u8; 16]) -> LessSafeKey {
+    fn of_session(&self, session: SessionId) -> LessSafeKey {
         let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
         hasher.update(&self.0).update(&session);
         let derived = hasher.finalize();
@@ -115,10 +122,9 @@ impl Key {
 
 /// The sealer of one process's frames.
 pub struct Sealer {
-    key: Key,
-    session: [u8; 16],
+    session: SessionId,
     session_key: LessSafeKey,
-    counter: u32,
+    counter: u64,
 }
 
 impl std::fmt::Debug for Sealer {
@@ -127,9 +133,9 @@ impl std::fmt::Debug for Sealer {
     }
 }
 
-fn nonce(counter: u32) -> Nonce {
+fn nonce(counter: u64) -> Nonce {
     let mut nonce = [0; NONCE_LEN];
-    nonce[NONCE_LEN - 4..].copy_from_slice(&counter.to_be_bytes());
+    nonce[NONCE_LEN - 8..].copy_from_slice(&counter.to_be_bytes());
     Nonce::assume_unique_for_key(nonce)
 }
 
@@ -138,14 +144,11 @@ impl Sealer {
     #[must_use]
     pub fn new(key: &Key) -> Self {
         let session = rand::random();
-        Self { key: key.clone(), session, session_key: key.of_session(session), counter: 0 }
+        Self { session, session_key: key.of_session(session), counter: 0 }
     }
 
     /// Appends the sealed frame to `out`.
     pub fn seal(&mut self, frame: &[u8], out: &mut Vec<u8>) {
-        if self.counter == u32::MAX {
-            *self = Self::new(&self.key);
-        }
         let begin = out.len();
         out.extend_from_slice(&SEALED_MAGIC);
         out.extend_from_slice(&self.session);
@@ -172,14 +175,35 @@ pub enum OpenError {
     /// The datagram was sealed with another key, or was changed on the way.
     #[error("sealed with another key, or damaged")]
     Key,
+    /// The datagram was sealed for a session that is at another address, and is not newer than what
+    /// came from there: somebody else sends it again.
+    #[error("sealed, and sent again from another address")]
+    Repeated,
+}
+
+/// An opened datagram.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Opened<'a> {
+    /// The frame in the datagram.
+    pub frame: &'a [u8],
+    /// The session of its sealer.
+    pub session: SessionId,
+}
+
+/// What an opener knows of a session.
+#[derive(Debug)]
+struct Session {
+    key: Arc<LessSafeKey>,
+    /// The highest counter of a datagram of the session, and the address that it came from.
+    highest: u64,
+    address: SocketAddr,
 }
 
 /// The opener of sealed datagrams.
 pub struct Opener {
     key: Key,
-    sessions: HashMap<[u8; 16], Arc<LessSafeKey>>,
-    /// The session of the datagram before, because most datagrams belong to the same session.
-    latest: Option<([u8; 16], Arc<LessSafeKey>)>,
+    /// The sessions of senders that have the key.
+    sessions: HashMap<SessionId, Session>,
     opened: Vec<u8>,
 }
 
@@ -193,43 +217,52 @@ impl Opener {
     /// Makes an opener of datagrams that are sealed with `key`.
     #[must_use]
     pub fn new(key: &Key) -> Self {
-        Self { key: key.clone(), sessions: HashMap::new(), latest: None, opened: Vec::new() }
+        Self { key: key.clone(), sessions: HashMap::new(), opened: Vec::new() }
     }
 
-    /// Returns the frame in a sealed datagram.
+    /// Opens a sealed datagram that came from `from`.
     ///
     /// # Errors
-    /// The datagram is not sealed, or its sender does not have the key.
-    pub fn open(&mut self, datagram: &[u8]) -> Result<&[u8], OpenError> {
+    /// The datagram is not sealed, its sender does not have the key, or somebody else sends it
+    /// again.
+    pub fn open(&mut self, from: SocketAddr, datagram: &[u8]) -> Result<Opened<'_>, OpenError> {
         if !datagram.starts_with(&SEALED_MAGIC) {
             return Err(OpenError::Plain);
         }
         let (header, sealed) = datagram.split_at_checked(HEADER_LEN).ok_or(OpenError::Key)?;
-        let mut session = [0; 16];
+        let (mut session, mut counter) = (SessionId::default(), [0; 8]);
         session.copy_from_slice(&header[SEALED_MAGIC.len()..COUNTER_AT]);
-        let mut counter = [0; 4];
         counter.copy_from_slice(&header[COUNTER_AT..]);
+        let counter = u64::from_be_bytes(counter);
+        let known = self.sessions.get_mut(&session);
+        let is_newest = known.as_ref().is_none_or(|known| counter > known.highest);
+        if known.as_ref().is_some_and(|known| !is_newest && from != known.address) {
+            return Err(OpenError::Repeated);
+        }
+        let key = known
+            .as_ref()
+            .map_or_else(|| Arc::new(self.key.of_session(session)), |known| Arc::clone(&known.key));
         self.opened.clear();
         self.opened.extend_from_slice(sealed);
-        let latest = self.latest.as_ref().filter(|(latest, _)| *latest == session);
-        let known = latest.map(|(_, key)| key).or_else(|| self.sessions.get(&session)).cloned();
-        let key = known.clone().unwrap_or_else(|| Arc::new(self.key.of_session(session)));
-        let nonce = nonce(u32::from_be_bytes(counter));
-        let len = match key.open_in_place(nonce, Aad::from(header), &mut self.opened) {
-            Ok(frame) => frame.len(),
-            Err(_) => return Err(OpenError::Key),
-        };
-        // Only sessions of senders that have the key are kept.
-        if known.is_none() {
-            if self.sessions.len() >= MAX_SESSIONS {
-                self.sessions.clear();
+        let opened = key.open_in_place(nonce(counter), Aad::from(header), &mut self.opened);
+        let len = opened.map_err(|_| OpenError::Key)?.len();
+        match known {
+            Some(known) if is_newest => (known.highest, known.address) = (counter, from),
+            Some(_) => {}
+            None => {
+                if self.sessions.len() >= MAX_SESSIONS {
+                    self.sessions.clear();
+                }
+                self.sessions.insert(session, Session { key, highest: counter, address: from });
             }
-            self.sessions.insert(session, Arc::clone(&key));
         }
-        if self.latest.as_ref().is_none_or(|(latest, _)| *latest != session) {
-            self.latest = Some((session, key));
-        }
-        Ok(&self.opened[..len])
+        Ok(Opened { frame: &self.opened[..len], session })
+    }
+
+    /// Returns the address where a session is, if the session is known.
+    #[must_use]
+    pub fn address_of(&self, session: SessionId) -> Option<SocketAddr> {
+        self.sessions.get(&session).map(|session| session.address)
     }
 }
 
@@ -255,6 +288,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const HERE: ([u8; 4], u16) = ([192, 0, 2, 1], 4000);
+    const STRANGER: ([u8; 4], u16) = ([192, 0, 2, 2], 4000);
+
     fn sealed(sealer: &mut Sealer, frame: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         sealer.seal(frame, &mut out);
@@ -268,9 +304,12 @@ mod tests {
         let datagram = sealed(&mut sealer, b"frame");
         assert_eq!(datagram.len(), 5 + SEAL_LEN);
         assert!(!datagram.windows(5).any(|bytes| bytes == b"frame"));
-        assert_eq!(Opener::new(&key).open(&datagram), Ok(&b"frame"[..]));
-        assert_eq!(Opener::new(&other).open(&datagram), Err(OpenError::Key));
-        assert_eq!(Opener::new(&key).open(b"SIAR frame"), Err(OpenError::Plain));
+        assert_eq!(
+            Opener::new(&key).open(HERE.into(), &datagram).map(|opened| opened.frame),
+            Ok(&b"frame"[..])
+        );
+        assert_eq!(Opener::new(&other).open(HERE.into(), &datagram), Err(OpenError::Key));
+        assert_eq!(Opener::new(&key).open(HERE.into(), b"SIAR frame"), Err(OpenError::Plain));
     }
 
     #[test]
@@ -283,11 +322,26 @@ mod tests {
                 assert!(seen.insert(sealed(sealer, b"")[4..HEADER_LEN].to_vec()));
             }
         }
-        one.counter = u32::MAX - 1;
-        let last = sealed(&mut one, b"");
-        let next = sealed(&mut one, b"");
-        assert_ne!(last[4..COUNTER_AT], next[4..COUNTER_AT], "a new session");
-        assert_eq!(Opener::new(&key).open(&next), Ok(&b""[..]));
+    }
+
+    /// A stranger hears sealed datagrams and sends them again, also before the true sender is heard.
+    #[test]
+    fn a_session_is_where_its_newest_datagram_comes_from() {
+        let key = Key([1; 32]);
+        let (mut sealer, mut opener) = (Sealer::new(&key), Opener::new(&key));
+        let datagrams: Vec<_> = (0..4u8).map(|number| sealed(&mut sealer, &[number])).collect();
+        let mut open = |from: ([u8; 4], u16), number: usize| {
+            let opened = opener.open(from.into(), &datagrams[number]).map(|opened| opened.session);
+            opened.map(|session| opener.address_of(session))
+        };
+        assert_eq!(open(STRANGER, 1), Ok(Some(STRANGER.into())));
+        assert_eq!(open(HERE, 2), Ok(Some(HERE.into())));
+        assert_eq!(open(STRANGER, 1), Err(OpenError::Repeated));
+        assert_eq!(open(STRANGER, 2), Err(OpenError::Repeated));
+        // What is late or comes twice from the true sender is taken.
+        assert_eq!(open(HERE, 0), Ok(Some(HERE.into())));
+        assert_eq!(open(HERE, 2), Ok(Some(HERE.into())));
+        assert_eq!(open(HERE, 3), Ok(Some(HERE.into())));
     }
 
     #[test]
@@ -311,15 +365,15 @@ mod tests {
             let key = Key([1; 32]);
             let mut datagram = sealed(&mut Sealer::new(&key), &[7; 64]);
             datagram[at] ^= 1 << bit;
-            prop_assert!(Opener::new(&key).open(&datagram).is_err());
+            prop_assert!(Opener::new(&key).open(HERE.into(), &datagram).is_err());
         }
 
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
             let mut opener = Opener::new(&Key([1; 32]));
-            prop_assert!(opener.open(&bytes).is_err());
+            prop_assert!(opener.open(HERE.into(), &bytes).is_err());
             let sealed_like = [&SEALED_MAGIC[..], &bytes].concat();
-            prop_assert!(opener.open(&sealed_like).is_err());
+            prop_assert!(opener.open(HERE.into(), &sealed_like).is_err());
         }
     }
 }

@@ -51,12 +51,14 @@ impl Refusal {
     }
 }
 
-/// A part of the limits that one file uses, from its first block to its end. It must be given back
-/// to the [`Limits`] that it was taken from.
+/// A part of the limits that one file uses, from its first block to its end: it grows with the bytes
+/// that arrive, and not by what is announced. It must be given back to the [`Limits`] that it was
+/// taken from.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Claim {
-    charge: u64,
+    /// The bytes of the file that have arrived.
+    bytes: u64,
 }
 
 /// The limits, and how much of them is used.
@@ -65,7 +67,7 @@ pub(super) struct Limits {
     max_file: u64,
     quota: u64,
     max_open_files: usize,
-    /// The size of all published and claimed files, in bytes.
+    /// The size of all published files and of what has arrived of others, in bytes.
     quota_used: u64,
     /// The number of claimed files.
     open_files: usize,
@@ -79,6 +81,11 @@ impl Limits {
         let max_open_files = allow_many_files().saturating_sub(SPARE_FILES);
         let (quota_used, open_files, is_stopping) = (0, 0, false);
         Self { max_file, quota, max_open_files, quota_used, open_files, is_stopping }
+    }
+
+    /// Returns the largest number of files that may be open at once.
+    pub(super) fn max_open_files(&self) -> usize {
+        self.max_open_files
     }
 
     /// Refuses every file from now on.
@@ -97,34 +104,55 @@ impl Limits {
             return Err(Refusal::new(RefuseReason::TooLarge, text));
         }
         if charge(size) > quota.saturating_sub(used) {
-            let text = format!("{size} bytes, of the quota of {quota} are {used} used");
-            return Err(Refusal::new(RefuseReason::NoSpace, text));
+            return Err(self.quota_refusal(size));
         }
         Ok(())
     }
 
-    /// Claims a part of the limits for a file of `size` bytes.
-    pub(super) fn claim(&mut self, size: u64) -> Result<Claim, Refusal> {
-        self.check(size)?;
+    fn quota_refusal(&self, size: u64) -> Refusal {
+        let (quota, used) = (self.quota, self.quota_used);
+        let text = format!("{size} bytes, of the quota of {quota} are {used} used");
+        Refusal::new(RefuseReason::NoSpace, text)
+    }
+
+    /// Claims a part of the limits for a file of which nothing has arrived yet.
+    pub(super) fn claim(&mut self) -> Result<Claim, Refusal> {
         if self.open_files >= self.max_open_files {
             return Err(Refusal::new(RefuseReason::Storage, TOO_MANY_FILES));
         }
-        let claim = Claim { charge: charge(size) };
-        self.quota_used += claim.charge;
+        let claim = Claim { bytes: 0 };
+        self.check(0)?;
+        self.quota_used += charge(claim.bytes);
         self.open_files += 1;
         Ok(claim)
     }
 
-    /// Ends the claim of a published file: its bytes stay counted.
-    pub(super) fn keep(&mut self, claim: Claim) {
-        let Claim { charge: _ } = claim;
-        self.open_files -= 1;
+    /// Adds `bytes` that have arrived to a claim.
+    pub(super) fn grow(&mut self, claim: &mut Claim, bytes: u64) -> Result<(), Refusal> {
+        let others = self.quota_used - charge(claim.bytes);
+        let grown = claim.bytes + bytes;
+        if charge(grown) > self.quota.saturating_sub(others) {
+            return Err(self.quota_refusal(grown));
+        }
+        claim.bytes = grown;
+        self.quota_used = others + charge(grown);
+        Ok(())
+    }
+
+    /// Ends the claim of a published file. Its bytes stay counted if they take space: a file that
+    /// was there already takes none.
+    pub(super) fn keep(&mut self, claim: Claim, takes_space: bool) {
+        if takes_space {
+            self.open_files -= 1;
+        } else {
+            self.give_back(claim);
+        }
     }
 
     /// Ends the claim of a file that was not published.
     pub(super) fn give_back(&mut self, claim: Claim) {
-        let Claim { charge } = claim;
-        self.quota_used -= charge;
+        let Claim { bytes } = claim;
+        self.quota_used -= charge(bytes);
         self.open_files -= 1;
     }
 
@@ -166,16 +194,27 @@ mod tests {
 
     #[test]
     fn the_quota_counts_what_is_claimed_and_what_was_published() {
-        let mut limits = Limits::new(10_000, 12_000);
+        let mut limits = Limits::new(10_000, 12_096);
         assert_eq!(limits.check(10_001).unwrap_err().reason, RefuseReason::TooLarge);
-        let first = limits.claim(8_000).unwrap();
-        assert_eq!(limits.claim(8_000).unwrap_err().reason, RefuseReason::NoSpace);
+        let mut first = limits.claim().unwrap();
+        limits.grow(&mut first, 7_000).unwrap();
+        // What is announced holds nothing.
+        assert!(limits.check(5_096).is_ok());
+        assert_eq!(limits.check(8_000).unwrap_err().reason, RefuseReason::NoSpace);
+        let mut second = limits.claim().unwrap();
+        assert_eq!(limits.grow(&mut second, 8_000).unwrap_err().reason, RefuseReason::NoSpace);
         limits.give_back(first);
-        let second = limits.claim(8_000).unwrap();
-        limits.keep(second);
+        limits.grow(&mut second, 8_000).unwrap();
+        limits.keep(second, true);
+        assert_eq!(limits.used(), (8_000, 0));
+        let mut again = limits.claim().unwrap();
+        limits.grow(&mut again, 4_000).unwrap();
+        limits.keep(again, false);
         assert_eq!(limits.used(), (8_000, 0));
         // An empty file counts too.
-        assert_eq!(limits.claim(0).unwrap_err().reason, RefuseReason::NoSpace);
+        let empty = limits.claim().unwrap();
+        assert_eq!(limits.claim().unwrap_err().reason, RefuseReason::NoSpace);
+        limits.keep(empty, true);
         limits.stop();
         assert_eq!(limits.check(0).unwrap_err(), Refusal::stopping());
     }

@@ -27,12 +27,12 @@ pub use readiness::{NotReady, ask_if_ready};
 pub use receive_loop::receive;
 
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use siar_proto::wire::{ParseError, ReceiverId};
-use siar_proto::{Receiver, ReceiverConfig, ReceiverEvent, TransferKey};
+use siar_proto::{Peer, Receiver, ReceiverConfig, ReceiverEvent, TransferKey};
 
 use crate::event::{Event, EventKind, Observer};
 use crate::io::net::{Interface, NetError};
@@ -47,10 +47,14 @@ use writers::{StoreResult, Wake, Writers};
 
 /// The memory for the unfinished blocks of all transfers, in bytes.
 const BLOCK_MEMORY: usize = 24 << 20;
+/// The largest number of transfers that are known at once, if as many files may be open.
+const MAX_TRANSFERS: usize = 4096;
 /// A sender that sends nothing for this long is given up.
 const SILENCE: Duration = Duration::from_secs(30);
 const UNREPORTED_FAILURE: &str =
     "announcement of a transfer that failed unreported, after many others";
+const NO_HOST: &str = "from an address that is not one host's: an answer would go to many";
+const NO_RAW: &str = "no frames; a Python script sends such files, and --wire both takes them";
 const NO_KEY: &str = "sealed, and this server has no --key-file";
 /// The largest number of senders with another key that are reported, each once.
 const MAX_STRANGERS: usize = 1024;
@@ -74,12 +78,23 @@ pub struct ReceiveConfig {
     pub max_file: u64,
     /// The largest total size of all files of this run, in bytes.
     pub quota: u64,
+    /// The wire formats that are accepted.
+    pub accepts: Accepts,
     /// The receive buffer to request from the system, in bytes.
     pub recv_buffer: usize,
-    /// The number of files after which the server stops.
+    /// The number of confirmed files after which the server stops.
     pub exit_after: Option<u64>,
     /// The path of the key file; if it is given, frames must be sealed with its key.
     pub key_file: Option<PathBuf>,
+}
+
+/// The wire formats that a server accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepts {
+    /// Frames, with repair and confirmation.
+    pub frames: bool,
+    /// The Python scripts' format: each datagram is a file.
+    pub raw: bool,
 }
 
 /// How received files are named.
@@ -116,8 +131,10 @@ pub enum ReceiveError {
 /// The result of a server's run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ReceiveSummary {
-    /// The number of published files.
+    /// The number of published files, of which `raw` came in the Python scripts' format.
     pub files: u64,
+    /// The number of files that nothing confirms.
+    pub raw: u64,
     /// The total size of the published files, in bytes.
     pub bytes: u64,
     /// The number of transfers that failed or were aborted.
@@ -147,6 +164,14 @@ struct Server<'a> {
     summary: ReceiveSummary,
 }
 
+/// Whether an answer to `address` would reach one host. A subnet's broadcast address is not
+/// recognised here; the kernel refuses to send to it, since the socket may not broadcast.
+fn is_of_one_host(address: SocketAddr) -> bool {
+    let ip = address.ip().to_canonical();
+    let is_broadcast = ip == IpAddr::V4(Ipv4Addr::BROADCAST);
+    !(ip.is_multicast() || ip.is_unspecified() || is_broadcast) && address.port() != 0
+}
+
 impl<'a> Server<'a> {
     /// Starts a server whose socket has a receive buffer of `recv_buffer` bytes, and whose folder
     /// has these traits. Other threads call
@@ -167,6 +192,7 @@ impl<'a> Server<'a> {
         if !config.dotfiles {
             naming = naming.without_dotfiles();
         }
+        let limits = Limits::new(config.max_file, config.quota);
         let (results, finished) = crossbeam::channel::unbounded();
         Ok(Self {
             config,
@@ -175,10 +201,11 @@ impl<'a> Server<'a> {
                 id: ReceiverId(rand::random()),
                 recv_buffer,
                 block_memory: BLOCK_MEMORY,
+                max_transfers: limits.max_open_files().min(MAX_TRANSFERS),
                 silence: SILENCE,
             }),
             sessions: HashMap::new(),
-            limits: Limits::new(config.max_file, config.quota),
+            limits,
             replays: ReplayMemory::default(),
             writers: Writers::start(&config.dir, naming, results, wake)?,
             finished,
@@ -194,18 +221,25 @@ impl<'a> Server<'a> {
 
     /// Handles a datagram and all its consequences: the next one may concern the same transfer.
     fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
-        let frame = match &mut self.sealing {
+        if !is_of_one_host(from) {
+            return self.dropped.count(NO_HOST, 1);
+        }
+        let (peer, frame) = match &mut self.sealing {
             None if bytes.starts_with(&SEALED_MAGIC) => return self.dropped.count(NO_KEY, 1),
-            None => bytes,
-            Some(sealing) => match sealing.opener.open(bytes) {
-                Ok(frame) => frame,
+            None => (Peer::Address(from), bytes),
+            Some(sealing) => match sealing.opener.open(from, bytes) {
+                Ok(opened) => (Peer::Session(opened.session), opened.frame),
                 Err(error) => return self.drop_unopened(from, error),
             },
         };
-        match self.machine.handle_datagram(now, from, frame) {
+        if !self.config.accepts.frames {
+            return self.handle_raw(from, bytes);
+        }
+        match self.machine.handle_datagram(now, peer, frame) {
             Ok(()) => self.handle_events(),
             // In the Python scripts' format, the datagram is the file.
-            Err(ParseError::NotAFrame) if self.sealing.is_none() => self.handle_raw(from, bytes),
+            Err(ParseError::NotAFrame) if self.config.accepts.raw => self.handle_raw(from, bytes),
+            Err(ParseError::NotAFrame) => self.dropped.count(NO_RAW, 1),
             Err(error) => {
                 // A sender chooses the kind: each value must not become a reason of its own.
                 let reason = match error {
@@ -221,9 +255,27 @@ impl<'a> Server<'a> {
     /// Counts a datagram that cannot be opened, and reports each sender once.
     fn drop_unopened(&mut self, from: SocketAddr, error: OpenError) {
         self.dropped.count(error.to_string(), 1);
-        if self.strangers.len() < MAX_STRANGERS && self.strangers.insert(from.ip()) {
+        // Who sends again what others have sealed is no sender with another key.
+        if error != OpenError::Repeated
+            && self.strangers.len() < MAX_STRANGERS
+            && self.strangers.insert(from.ip())
+        {
             log::warn!("{}: {error}: nothing of it is taken", from.ip());
         }
+    }
+
+    /// Returns where a sender is now. A session's address is unknown only after a flood of sessions
+    /// and before its next datagram.
+    fn address_of(&self, peer: Peer) -> Option<SocketAddr> {
+        match peer {
+            Peer::Address(address) => Some(address),
+            Peer::Session(id) => self.sealing.as_ref()?.opener.address_of(id),
+        }
+    }
+
+    /// Returns a sender's address in words.
+    fn name_of(&self, peer: Peer) -> String {
+        self.address_of(peer).map_or_else(|| peer.to_string(), |address| address.to_string())
     }
 
     fn handle_timeout(&mut self, now: Instant) {
@@ -281,6 +333,10 @@ impl<'a> Server<'a> {
         self.dropped.count("the socket's receive buffer was full", new);
         self.dropped
             .count("no memory for another block", self.machine.take_symbols_without_memory());
+        self.dropped.count(
+            "announcement of one more file of a host that has begun too many, or too large ones",
+            self.machine.take_announcements_without_room(),
+        );
     }
 
     /// Refuses new transfers, and aborts those that still need their sender.
@@ -289,6 +345,11 @@ impl<'a> Server<'a> {
         for key in self.machine.unfinished_transfers() {
             self.end_session(key, SessionEnd::Refused(Refusal::stopping()));
         }
+    }
+
+    /// Refuses new transfers; those under way go on.
+    fn refuse_new(&mut self) {
+        self.limits.stop();
     }
 
     /// Waits until the writers have ended.

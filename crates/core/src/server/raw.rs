@@ -46,6 +46,7 @@ impl Server<'_> {
         match result {
             Ok(path) => {
                 self.summary.files += 1;
+                self.summary.raw += 1;
                 self.summary.bytes += bytes;
                 let (path, blake3) = (path.display().to_string(), blake3.to_string());
                 let seconds = 0.0;

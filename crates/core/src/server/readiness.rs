@@ -83,7 +83,7 @@ pub fn ask_if_ready(
         let question = sealed(question(transfer), sealing.as_mut());
         // A port without a server is an error of the next call: the server may be starting.
         let _ = socket.send(&question);
-        if is_answered(&socket, transfer, sealing.as_mut()).map_err(failed)? {
+        if is_answered(&socket, address, transfer, sealing.as_mut()).map_err(failed)? {
             return Ok(address);
         }
     }
@@ -122,6 +122,7 @@ fn sealed(frame: Vec<u8>, sealing: Option<&mut Sealing>) -> Vec<u8> {
 /// Waits for the refusal of `transfer`, for its part of the time.
 fn is_answered(
     socket: &UdpSocket,
+    address: SocketAddr,
     transfer: TransferId,
     mut sealing: Option<&mut Sealing>,
 ) -> io::Result<bool> {
@@ -137,7 +138,9 @@ fn is_answered(
         let bytes = &datagram[..len];
         let frame = match &mut sealing {
             None => bytes,
-            Some(sealing) => sealing.opener.open(bytes).unwrap_or_default(),
+            Some(sealing) => {
+                sealing.opener.open(address, bytes).map_or(&[][..], |opened| opened.frame)
+            }
         };
         let is_refusal = Frame::parse(frame)
             .is_ok_and(|it| it.transfer == transfer && matches!(it.body, Body::Refuse(_)));

@@ -112,7 +112,19 @@ struct Deadlines {
     is_uncounted: bool,
     next_dropped: Instant,
     next_removal: Instant,
-    linger_until: Option<Instant>,
+    ending: Ending,
+}
+
+/// How far the server is from its end.
+#[derive(Debug, Clone, Copy)]
+enum Ending {
+    /// Nothing asks for the end.
+    Far,
+    /// Enough files are there: those under way are finished, and at least until this time senders may
+    /// ask again.
+    Finishing(Instant),
+    /// A signal has come: what is under way was given up, and until this time senders are told.
+    Stopping(Instant),
 }
 
 impl Deadlines {
@@ -122,7 +134,7 @@ impl Deadlines {
             is_uncounted: false,
             next_dropped: now + DROPPED_INTERVAL,
             next_removal: now + REMOVAL_INTERVAL,
-            linger_until: None,
+            ending: Ending::Far,
         }
     }
 
@@ -146,7 +158,7 @@ impl Deadlines {
             server.handle_store_results();
             server.handle_timeout(now);
             send_replies(server, socket, &mut sealed);
-            if self.begin_to_linger(now, server, stop) {
+            if self.begin_to_end(now, server, stop) {
                 continue;
             }
             if self.is_over(now, server) {
@@ -180,34 +192,50 @@ impl Deadlines {
     }
 
     /// Whether the server has just been told to stop, or has received as many files as it must.
-    fn begin_to_linger(&mut self, now: Instant, server: &mut Server<'_>, stop: &Stop) -> bool {
-        if self.linger_until.is_some() {
-            return false;
+    fn begin_to_end(&mut self, now: Instant, server: &mut Server<'_>, stop: &Stop) -> bool {
+        let confirmed = server.summary.files - server.summary.raw;
+        let has_enough = server.config.exit_after.is_some_and(|n| confirmed >= n);
+        match self.ending {
+            Ending::Stopping(_) => return false,
+            _ if stop.is_asked.load(Ordering::Relaxed) => {
+                self.ending = Ending::Stopping(now + LINGER_AFTER_SIGNAL);
+                stop.become_urgent();
+                server.stop();
+            }
+            Ending::Far if has_enough => {
+                self.ending = Ending::Finishing(now + LINGER);
+                server.refuse_new();
+            }
+            _ => return false,
         }
-        let has_enough = server.config.exit_after.is_some_and(|n| server.summary.files >= n);
-        if stop.is_asked.load(Ordering::Relaxed) {
-            self.linger_until = Some(now + LINGER_AFTER_SIGNAL);
-            stop.become_urgent();
-        } else if has_enough {
-            self.linger_until = Some(now + LINGER);
-        } else {
-            return false;
-        }
-        server.stop();
         true
     }
 
     fn is_over(&self, now: Instant, server: &Server<'_>) -> bool {
         let machine = &server.machine;
         let nobody_asks = machine.settled_transfers() == 0 && machine.active_transfers() == 0;
-        let may_end = |until| nobody_asks || (now >= until && !machine.is_verifying());
-        self.linger_until.is_some_and(may_end)
+        match self.ending {
+            Ending::Far => false,
+            _ if nobody_asks => true,
+            Ending::Finishing(until) => now >= until && machine.active_transfers() == 0,
+            Ending::Stopping(until) => now >= until && !machine.is_verifying(),
+        }
+    }
+
+    /// The time from which on the server may be over without a further event.
+    fn end_due(&self, server: &Server<'_>) -> Option<Instant> {
+        let machine = &server.machine;
+        match self.ending {
+            Ending::Finishing(until) => (machine.active_transfers() == 0).then_some(until),
+            Ending::Stopping(until) => (!machine.is_verifying()).then_some(until),
+            Ending::Far => None,
+        }
     }
 
     fn next_due(&self, server: &Server<'_>) -> Option<Instant> {
         let due = [
             server.machine.poll_timeout(),
-            self.linger_until.filter(|_| !server.machine.is_verifying()),
+            self.end_due(server),
             (!server.dropped.is_empty()).then_some(self.next_dropped),
             self.is_uncounted.then_some(self.counted_at + DROPPED_INTERVAL),
             Some(self.next_removal),
@@ -218,6 +246,7 @@ impl Deadlines {
 
 fn send_replies(server: &mut Server<'_>, socket: &ReceiveSocket, sealed: &mut Vec<u8>) {
     while let Some((to, bytes)) = server.machine.poll_transmit() {
+        let Some(to) = server.address_of(to) else { continue };
         match &mut server.sealing {
             None => socket.reply(to, &bytes),
             Some(sealing) => {

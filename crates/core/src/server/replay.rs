@@ -1,13 +1,12 @@
 //! The protection against replays, with a key: the server remembers the sealed transfers of the
 //! last minute, and refuses a transfer that was recorded and is sent again. A replay is too old,
-//! comes from another address, or is of a file that was received already.
+//! belongs to another session, or is of a file that was received already.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use siar_proto::TransferKey;
 use siar_proto::wire::TransferId;
+use siar_proto::{Peer, TransferKey};
 
 /// The largest difference between the clocks of sender and receiver. It is less than
 /// [`REMEMBERED`], so that every replay is either too old or remembered.
@@ -19,7 +18,7 @@ const MAX_REMEMBERED: usize = 4096;
 
 #[derive(Debug)]
 struct Remembered {
-    from: SocketAddr,
+    from: Peer,
     at: Instant,
     is_received: bool,
 }
@@ -57,7 +56,7 @@ impl ReplayMemory {
         }
         match self.remembered.get(&transfer) {
             Some(before) if before.from != from || before.is_received => {
-                Err(format!("transfer {transfer} was sent by {} before: a replay", before.from))
+                Err(format!("transfer {transfer} was sent before: a replay"))
             }
             _ => {
                 let new = Remembered { from, at: now, is_received: false };
@@ -81,8 +80,7 @@ mod tests {
 
     #[test]
     fn what_is_old_or_from_elsewhere_or_received_is_a_replay() {
-        let (here, elsewhere) =
-            ("192.0.2.1:4000".parse().unwrap(), "192.0.2.2:4000".parse().unwrap());
+        let (here, elsewhere) = (Peer::Session([1; 12]), Peer::Session([2; 12]));
         let (now, transfer) = (Instant::now(), TransferId(1));
         let mut memory = ReplayMemory::default();
         let check = |memory: &mut ReplayMemory, from, announced_ms| {
@@ -91,7 +89,7 @@ mod tests {
         assert!(check(&mut memory, here, 79_999).unwrap_err().contains("20 s from here"));
         check(&mut memory, here, 100_000).unwrap();
         check(&mut memory, here, 100_000).unwrap();
-        assert!(check(&mut memory, elsewhere, 100_000).unwrap_err().contains("192.0.2.1"));
+        assert!(check(&mut memory, elsewhere, 100_000).unwrap_err().contains("before"));
         memory.note_received(transfer, now);
         assert!(check(&mut memory, here, 100_000).is_err());
     }

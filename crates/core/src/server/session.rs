@@ -81,7 +81,7 @@ impl Server<'_> {
             // An answer would bind a sender whose announcement somebody else repeats.
             self.machine.ignore(key);
             if self.log_lines.take(started) {
-                log::warn!("{}: {}: {replayed}", key.0, file.name);
+                log::warn!("{}: {}: {replayed}", self.name_of(key.0), file.name);
             }
             self.dropped.count("announcement that is not fresh", 1);
             return;
@@ -89,7 +89,7 @@ impl Server<'_> {
         if self.log_lines.take(started) {
             self.tell(EventKind::TransferStarted {
                 transfer: key.1.to_string(),
-                from: key.0.to_string(),
+                from: self.name_of(key.0),
                 name: file.name.clone(),
                 bytes: file.size,
             });
@@ -143,7 +143,8 @@ impl Server<'_> {
     /// Hands a block to the writer of its session's file.
     pub(super) fn handle_block(&mut self, key: TransferKey, block: ReceivedBlock) {
         self.open(key);
-        self.show_progress(key, block.block);
+        self.charge(key, block.block);
+        self.show_progress(key);
         match self.sessions.get(&key).map(|session| &session.storage) {
             Some(Storage::Open { file, .. }) => self.writers.write(file, block),
             // The session has ended: only the block's memory is still needed.
@@ -151,10 +152,21 @@ impl Server<'_> {
         }
     }
 
-    /// Counts a block that has come, and shows the progress of its file from time to time.
-    fn show_progress(&mut self, key: TransferKey, block: u32) {
+    /// Counts a block that has come against the limits.
+    fn charge(&mut self, key: TransferKey, block: u32) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
-        session.received += byte_count(&session.file, &[block]);
+        let bytes = byte_count(&session.file, &[block]);
+        session.received += bytes;
+        if let Storage::Open { claim, .. } = &mut session.storage
+            && let Err(refusal) = self.limits.grow(claim, bytes)
+        {
+            self.end_session(key, SessionEnd::Refused(refusal));
+        }
+    }
+
+    /// Shows the progress of a file from time to time.
+    fn show_progress(&mut self, key: TransferKey) {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
         let now = Instant::now();
         if now >= session.last_progress + PROGRESS_INTERVAL {
             session.last_progress = now;
@@ -180,10 +192,15 @@ impl Server<'_> {
     fn open(&mut self, key: TransferKey) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let Storage::Waiting(found) = &mut session.storage else { return };
-        let claim = match self.limits.claim(session.file.size) {
+        let mut claim = match self.limits.claim() {
             Ok(claim) => claim,
             Err(refusal) => return self.end_session(key, SessionEnd::Refused(refusal)),
         };
+        // A part of the file may have been there before.
+        if let Err(refusal) = self.limits.grow(&mut claim, session.received) {
+            self.limits.give_back(claim);
+            return self.end_session(key, SessionEnd::Refused(refusal));
+        }
         let file = match found.take() {
             Some(found) => self.writers.open(key, found),
             None if !IncomingFile::is_resumable(&session.file) => {
@@ -220,7 +237,9 @@ impl Server<'_> {
             SessionEnd::Abandoned(_) => {}
         }
         match (session.storage, &end) {
-            (Storage::Open { file: _, claim }, SessionEnd::Published(_)) => self.limits.keep(claim),
+            (Storage::Open { file: _, claim }, SessionEnd::Published(published)) => {
+                self.limits.keep(claim, published.is_new);
+            }
             (Storage::Open { file, claim }, _) => {
                 self.writers.discard(file);
                 self.limits.give_back(claim);
@@ -230,7 +249,7 @@ impl Server<'_> {
                 found.into_iter().for_each(IncomingFile::leave);
             }
         }
-        let (file, transfer, from) = (session.file, key.1.to_string(), key.0.to_string());
+        let (file, transfer, from) = (session.file, key.1.to_string(), self.name_of(key.0));
         if let SessionEnd::Published(published) = &end {
             self.summary.files += 1;
             self.summary.bytes += file.size;

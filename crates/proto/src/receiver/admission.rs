@@ -95,10 +95,7 @@ impl Receiver {
 
     /// The transfers under way of the sources for which `held` returns what they hold, with that,
     /// in the order in which they make room.
-    fn replaceable(
-        &self,
-        held: impl Fn(&Self, Source) -> Option<u64>,
-    ) -> Vec<(TransferKey, u64)> {
+    fn replaceable(&self, held: impl Fn(&Self, Source) -> Option<u64>) -> Vec<(TransferKey, u64)> {
         let mut found: Vec<_> = self
             .transfers
             .iter()

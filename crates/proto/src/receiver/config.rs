@@ -14,7 +14,7 @@ pub enum Peer {
     Address(SocketAddr),
     /// The id of its sealing session, which only a holder of the key can begin. A session has one
     /// address after another, which the owner of the [`Receiver`](super::Receiver) knows.
-    Session([u8; 16]),
+    Session([u8; 12]),
 }
 
 impl Peer {
@@ -37,7 +37,10 @@ impl std::fmt::Display for Peer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Address(address) => address.fmt(f),
-            Self::Session(id) => write!(f, "session {:032x}", u128::from_be_bytes(*id)),
+            Self::Session(id) => {
+                f.write_str("session ")?;
+                id.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
         }
     }
 }
@@ -46,7 +49,7 @@ impl std::fmt::Display for Peer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Source {
     Host(IpAddr),
-    Session([u8; 16]),
+    Session([u8; 12]),
 }
 
 /// The key of a transfer, which is the way of one file from one sender to its receivers: the

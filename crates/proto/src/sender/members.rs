@@ -513,9 +513,10 @@ impl Members {
                 member.standing = Standing::Failed("did not finish verifying".to_owned());
             }
         }
-        let held_up = self.all.iter().filter(|(_, member)| {
-            member.is_waited_for() && member.held_up >= patience.held_up
-        });
+        let held_up = self
+            .all
+            .iter()
+            .filter(|(_, member)| member.is_waited_for() && member.held_up >= patience.held_up);
         held_up.map(|(id, _)| *id).collect()
     }
 

@@ -227,9 +227,10 @@ impl Sender {
     /// advances.
     fn judge(&mut self, now: Instant, is_held_up: bool) {
         let layout = self.config.layout;
-        let rate = self.config.rate.map_or(MIN_GAIN_RATE, |rate| {
-            (rate / MIN_GAIN_PART).clamp(1, MIN_GAIN_RATE)
-        });
+        let rate = self
+            .config
+            .rate
+            .map_or(MIN_GAIN_RATE, |rate| (rate / MIN_GAIN_PART).clamp(1, MIN_GAIN_RATE));
         let patience = Patience {
             stall: STALL,
             silence: SILENCE,

@@ -59,9 +59,13 @@ pub(crate) fn replayed() {
     socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     let elsewhere = lab.network.on(CLIENT, client).unwrap();
     elsewhere.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let server_address = (SERVERS[0].address, 5005).into();
     let hour = 3_600_000;
+    let mut other_sealer = Sealer::new(&key);
+    // A transfer, one from an hour ago, and the first one by another session.
     let cases =
         [(1, now, &socket, true), (2, now - hour, &socket, false), (1, now, &elsewhere, false)];
+    let mut recorded = Vec::new();
     for (transfer, time_ms, from, is_answered) in cases {
         let announce = Announce {
             size: 5,
@@ -74,7 +78,9 @@ pub(crate) fn replayed() {
         };
         let frame = Frame { transfer: TransferId(transfer), body: Body::Announce(announce) };
         let mut datagram = Vec::new();
+        let sealer = if recorded.len() < 2 { &mut sealer } else { &mut other_sealer };
         sealer.seal(&frame.to_datagram(), &mut datagram);
+        recorded.push(datagram.clone());
         from.send_to(&datagram, (SERVERS[0].address, 5005)).unwrap();
         let mut buffer = [0; 2000];
         let Ok(len) = from.recv(&mut buffer) else {
@@ -83,9 +89,13 @@ pub(crate) fn replayed() {
         };
         // The answer is no longer than the question, so that the server amplifies no attack.
         assert!(is_answered && len <= datagram.len());
-        let answer = Frame::parse(opener.open(&buffer[..len]).unwrap()).unwrap();
+        let answer =
+            Frame::parse(opener.open(server_address, &buffer[..len]).unwrap().frame).unwrap();
         assert!(matches!(answer.body, Body::Join(_)), "{answer:?}");
     }
+    // The same datagram from elsewhere is worth nothing.
+    elsewhere.send_to(&recorded[0], (SERVERS[0].address, 5005)).unwrap();
+    assert!(elsewhere.recv(&mut [0; 2000]).is_err());
     let log = fs::read_to_string(server.dir.join("server.log")).unwrap();
     assert!(
         log.contains("a replay, or a wrong clock") && log.contains("before: a replay"),

@@ -5,6 +5,7 @@
 mod delivery;
 mod failures;
 mod first_steps;
+mod hostile_neighbours;
 mod keys;
 mod lab;
 mod ordinary_machines;
@@ -87,6 +88,9 @@ fn main() {
         ),
         trial("readiness_and_check".into(), ordinary_machines::readiness_and_check),
         trial("odd_files_arrive_as_they_are".into(), ordinary_machines::odd_files),
+        trial("a_repeater_does_not_keep_a_late_server_out".into(), hostile_neighbours::repeater),
+        trial("exit_after_finishes_what_was_begun".into(), hostile_neighbours::exit_after),
+        trial("a_phantom_receiver_is_a_warning".into(), hostile_neighbours::phantom_receiver),
         trial("raw_reaches_a_python_server".into(), raw::raw_to_python)
             .with_ignored_flag(!has("python3")),
         trial("a_python_client_reaches_the_server".into(), raw::raw_from_python)

@@ -42,7 +42,7 @@ pub(crate) fn raw_to_python() {
 
 pub(crate) fn raw_from_python() {
     let lab = Lab::new(vec![noise("photo.png", 60_000)]);
-    let server = lab.server(SERVERS[0], &["--dump"]);
+    let server = lab.server(SERVERS[0], &["--dump", "--wire", "both"]);
     let source = lab.path("source.png");
     let mut picture = b"\x89PNG\r\n\x1a\n'".to_vec();
     picture.extend_from_slice(&lab.samples[0].bytes);

@@ -115,7 +115,6 @@ impl ReceiveSocket {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
-        socket.set_broadcast(true)?;
         if let Some(interface) = interface {
             interface.receive_only_by(&socket)?;
         }

@@ -207,8 +207,8 @@ impl SendSocket {
                 for datagram in bytes[..meta.len].chunks(meta.stride.max(1)) {
                     match &mut self.sealing {
                         None => handle(meta.addr, datagram),
-                        Some(sealing) => match sealing.opener.open(datagram) {
-                            Ok(frame) => handle(meta.addr, frame),
+                        Some(sealing) => match sealing.opener.open(meta.addr, datagram) {
+                            Ok(opened) => handle(meta.addr, opened.frame),
                             Err(error) => log::debug!("answer of {}: {error}", meta.addr),
                         },
                     }

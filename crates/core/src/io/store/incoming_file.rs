@@ -11,6 +11,7 @@ use rangemap::RangeSet;
 use siar_proto::{AnnouncedFile, FileDigest};
 use tempfile::{NamedTempFile, TempPath};
 
+use super::numbering::Numbering;
 use super::partial::{Journal, Partial};
 use super::piece_hasher::PieceHasher;
 use super::{
@@ -25,6 +26,7 @@ pub struct Naming {
     keeps_dots: bool,
     folder: FolderTraits,
     next: AtomicU32,
+    numbering: Numbering,
 }
 
 impl Naming {
@@ -32,7 +34,8 @@ impl Naming {
     #[must_use]
     pub fn original() -> Self {
         let folder = FolderTraits::default();
-        Self { numbered: false, keeps_dots: true, folder, next: AtomicU32::new(1) }
+        let (next, numbering) = (AtomicU32::new(1), Numbering::default());
+        Self { numbered: false, keeps_dots: true, folder, next, numbering }
     }
 
     /// Uses `img1.png`, `img2.gif`, … with the extension that fits the bytes, as the Python scripts
@@ -112,6 +115,8 @@ pub struct PublishedFile {
     pub path: PathBuf,
     /// The digest of the file.
     pub digest: FileDigest,
+    /// Whether the file takes space that was free before: not if it was there already.
+    pub is_new: bool,
 }
 
 /// A file that is being received. It has a temporary name, in its final folder.
@@ -280,15 +285,15 @@ impl IncomingFile {
     ) -> Result<PublishedFile, StoreError> {
         self.hash_written(usize::MAX)?;
         let digest = self.verify(announced)?;
-        let path = match name {
+        let (path, is_new) = match name {
             Some(name) if !naming.numbered => self.rename_to(&naming.name(name), naming, digest),
             _ => {
                 let number = naming.next.fetch_add(1, Ordering::Relaxed);
                 let extension = self.extension(name.unwrap_or_default());
                 self.rename_to(&format!("img{number}{extension}"), naming, digest)
             }
-        };
-        Ok(PublishedFile { path: path?, digest })
+        }?;
+        Ok(PublishedFile { path, digest, is_new })
     }
 
     fn verify(&self, announced: [u8; 32]) -> Result<FileDigest, StoreError> {
@@ -318,32 +323,42 @@ impl IncomingFile {
             .map_or_else(|| ".bin".to_owned(), |extension| format!(".{}", extension.display()))
     }
 
+    /// Gives the file its name, with a number if other files have the name. Returns the path, and
+    /// whether the file is new: one with these bytes is replaced.
     fn rename_to(
         self,
         name: &str,
         naming: &Naming,
         digest: FileDigest,
-    ) -> Result<PathBuf, StoreError> {
+    ) -> Result<(PathBuf, bool), StoreError> {
         let mut file = self.file;
-        for number in 0..u32::MAX {
+        let (same, next) = naming.numbering.of(name, &digest.name());
+        // What had the plain name may have been moved away since.
+        for number in [Some(0), same].into_iter().flatten().chain(next.max(1)..u32::MAX) {
             let candidate = if number == 0 { name.to_owned() } else { with_number(name, number) };
             let path = self.dir.join(candidate);
-            let persisted = match naming.folder.persist(file, &path) {
-                Err(error)
-                    if error.error.kind() == io::ErrorKind::AlreadyExists
-                        && is_same_file(&path, self.size, digest) =>
-                {
-                    error.file.persist(&path)
+            let at = |error| StoreError::Io { path: path.clone(), error };
+            match naming.folder.persist(file, &path) {
+                Ok(_) => {
+                    naming.numbering.note(name, number, Some(digest.name()));
+                    return Ok((path, true));
                 }
-                persisted => persisted,
-            };
-            match persisted {
-                Ok(_) => return Ok(path),
                 Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
                     file = error.file;
                 }
-                Err(error) => return Err(StoreError::Io { path, error: error.error }),
+                Err(error) => return Err(at(error.error)),
             }
+            if number < next && same != Some(number) {
+                // It was compared before.
+                continue;
+            }
+            let there = hash_of_same_size(&path, self.size);
+            if there == Some(digest.name()) {
+                file.persist(&path).map_err(|error| at(error.error))?;
+                naming.numbering.note(name, number, there);
+                return Ok((path, false));
+            }
+            naming.numbering.note(name, number, there);
         }
         let error = io::Error::from(io::ErrorKind::AlreadyExists);
         Err(StoreError::Io { path: self.dir.join(name), error })
@@ -385,10 +400,12 @@ fn require_inode(dir: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn is_same_file(path: &Path, size: u64, digest: FileDigest) -> bool {
+/// Returns the BLAKE3 digest of the file at `path`, if it is a file of `size` bytes.
+fn hash_of_same_size(path: &Path, size: u64) -> Option<[u8; 32]> {
     let is_candidate =
         path.symlink_metadata().is_ok_and(|data| data.is_file() && data.len() == size);
-    is_candidate && hash_file(path).is_ok_and(|actual| *actual.as_bytes() == digest.name())
+    let hash = is_candidate.then(|| hash_file(path).ok()).flatten();
+    hash.map(|hash| *hash.as_bytes())
 }
 
 fn hash_file(path: &Path) -> io::Result<blake3::Hash> {
@@ -491,6 +508,29 @@ mod tests {
         assert_eq!(receive(dir.path(), b"one", "a.txt").unwrap(), dir.path().join("a.txt"));
         assert_eq!(std::fs::read(dir.path().join("a.txt")).unwrap(), b"one");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    /// Each of many files of one name is read at most once more, and not for each that follows.
+    #[test]
+    fn a_file_of_a_much_used_name_is_not_compared_with_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let naming = Naming::original();
+        let publish = |bytes: &[u8]| {
+            let mut file = IncomingFile::create(dir.path(), bytes.len() as u64).unwrap();
+            file.write_at(0, bytes).unwrap();
+            file.publish(*blake3::hash(bytes).as_bytes(), Some("a.txt"), &naming).unwrap()
+        };
+        for number in 0..40u8 {
+            assert!(publish(&[number]).is_new);
+        }
+        let path = |number: u32| dir.path().join(with_number("a.txt", number));
+        assert_eq!(publish(&[200]).path, path(40));
+        let again = publish(&[30]);
+        assert_eq!((again.path, again.is_new), (path(30), false));
+        assert_eq!(naming.numbering.of("a.txt", blake3::hash(&[0]).as_bytes()), (Some(0), 41));
+        std::fs::remove_file(dir.path().join("a.txt")).unwrap();
+        assert_eq!(publish(&[201]).path, dir.path().join("a.txt"));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 41);
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod content;
 mod folder;
 mod incoming_file;
 mod name;
+mod numbering;
 mod partial;
 mod piece_hasher;
 

@@ -227,7 +227,7 @@ mod tests {
     }
 
     fn key(number: u64) -> TransferKey {
-        ("127.0.0.1:1".parse().unwrap(), TransferId(number))
+        (SocketAddr::from(([127, 0, 0, 1], 1)).into(), TransferId(number))
     }
 
     fn store(writers: &mut Writers, number: u64) -> TransferKey {
