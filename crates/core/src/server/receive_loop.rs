@@ -11,6 +11,7 @@ use super::writers::Wake;
 use super::{ReceiveConfig, ReceiveError, ReceiveSummary, Server};
 use crate::event::{EventKind, Observer};
 use crate::io::net::{NetError, RECEIVE_BUFFER, ReceiveSocket};
+use crate::io::notify::{READY, STOPPING, tell_service_manager};
 use crate::io::seal::Key;
 use crate::io::store::{FolderTraits, remove_abandoned_files};
 
@@ -53,6 +54,7 @@ pub fn receive(
         .map_err(ReceiveError::Thread)?;
     let address = socket.local_address().map_err(NetError::from)?.to_string();
     server.tell(EventKind::Listening { address });
+    tell_service_manager(READY);
     Deadlines::new(Instant::now()).run(&mut server, &mut socket, &stop)?;
     stop.become_urgent();
     server.count_losses(socket.overflowed());
@@ -193,6 +195,7 @@ impl Deadlines {
         } else {
             return false;
         }
+        tell_service_manager(STOPPING);
         server.stop();
         true
     }
