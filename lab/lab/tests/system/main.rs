@@ -10,6 +10,7 @@ mod lab;
 mod ordinary_machines;
 mod output;
 mod raw;
+mod safe_output;
 
 use std::thread;
 
@@ -87,6 +88,8 @@ fn main() {
         ),
         trial("readiness_and_check".into(), ordinary_machines::readiness_and_check),
         trial("odd_files_arrive_as_they_are".into(), ordinary_machines::odd_files),
+        trial("names_cannot_attack_a_terminal_or_a_shell".into(), safe_output::hostile_names),
+        trial("a_service_manager_is_told".into(), safe_output::service_manager),
         trial("raw_reaches_a_python_server".into(), raw::raw_to_python)
             .with_ignored_flag(!has("python3")),
         trial("a_python_client_reaches_the_server".into(), raw::raw_from_python)
