@@ -9,6 +9,7 @@
 //! | [`client`], [`server`] | HTTP and processes; threads that write files |
 //! | [`io`] | sockets, disks, keys |
 //! | [`event`] | events as data: all output and all records are made from them |
+//! | [`visible`] | characters that a terminal must not be given |
 //!
 //! Below all of them are the crates `siar-proto`, the protocol without I/O, and `siar-code`, its
 //! erasure code.
@@ -21,6 +22,7 @@ pub mod lock;
 pub mod panics;
 pub mod server;
 mod version;
+pub mod visible;
 
 pub use client::task::{download_and_broadcast, download_and_broadcast_in_turn};
 pub use client::turns::Turn;

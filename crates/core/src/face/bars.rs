@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::event::{Event, EventKind, Phase, Progress};
+use crate::visible::escaped;
 
 /// The largest number of tasks that get bars: more bars would not fit the terminal.
 const MAX_BARS: usize = 40;
@@ -82,7 +83,7 @@ impl Bars {
         match kind {
             // The bar is added with the first progress: most files have arrived before.
             EventKind::TransferStarted { transfer, name, .. } => {
-                self.names.insert(transfer.clone(), name.clone());
+                self.names.insert(transfer.clone(), escaped(name).into_owned());
             }
             EventKind::Received { transfer, .. } | EventKind::TransferFailed { transfer, .. } => {
                 self.names.remove(transfer);
@@ -97,7 +98,7 @@ impl Bars {
     fn task_event(&mut self, task: &str, kind: &EventKind) {
         match kind {
             EventKind::TaskQueued { .. } if self.bars.len() < MAX_BARS => {
-                let bar = ProgressBar::new(0).with_prefix(task.to_owned());
+                let bar = ProgressBar::new(0).with_prefix(escaped(task).into_owned());
                 let bar = match &self.all {
                     Some(all) => self.screen.insert_before(&all.bar, bar),
                     None => self.screen.add(bar),

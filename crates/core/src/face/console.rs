@@ -18,6 +18,7 @@ use super::printer::{Printer, PrinterOptions};
 use super::screen::{Message, Screen, ScreenError};
 use crate::client::activity::Activity;
 use crate::event::{Event, EventKind, Observer, Progress};
+use crate::visible::escaped_lines;
 
 /// The reason why a console cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +40,8 @@ pub(super) fn say_last_error(error: &dyn Display) {
 }
 
 fn say_last(label: &str, message: &dyn Display) {
-    let text = format!("{label}: {message}\n");
+    // An error in a list of URLs shows the line of the list below it.
+    let text = format!("{label}: {}\n", escaped_lines(&message.to_string()));
     let (said, is_said) = channel::bounded(1);
     let say = move || {
         // If standard error cannot be written to, no other place is left for the message.

@@ -15,6 +15,7 @@ use crossbeam::channel::{self, Receiver, RecvError, RecvTimeoutError, Sender};
 use super::console::ConsoleError;
 use crate::event::Event;
 use crate::lock::lock;
+use crate::visible::escaped_json;
 
 /// The reason why the event file cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -116,11 +117,38 @@ fn write_all(
 ) -> io::Result<()> {
     while let Ok(first) = queue.recv() {
         for event in std::iter::once(first).chain(queue.try_iter()) {
-            serde_json::to_writer(&mut file, &*event)?;
+            let line = serde_json::to_string(&*event)?;
+            // The file may be shown on a terminal.
+            file.write_all(escaped_json(&line).as_bytes())?;
             file.write_all(b"\n")?;
             written.fetch_add(1, Ordering::Relaxed);
         }
         file.flush()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::EventKind;
+    use crate::visible::is_safe_to_show;
+
+    #[test]
+    fn an_event_is_one_line_without_controls_that_keeps_its_values() {
+        let name = "a\r\n\u{1b}[2J\u{7f}\u{9b}31m\u{202e}\u{200b}\u{e0041} ملف".to_owned();
+        let (transfer, bytes) = ("1".to_owned(), 1);
+        let event = Event::now(EventKind::Resumed { transfer, name, bytes });
+        let (events, queue) = channel::unbounded();
+        events.send(Arc::new(event.clone())).unwrap();
+        drop(events);
+        let (mut file, written) = (Vec::new(), AtomicU64::new(0));
+        write_all(&queue, &mut file, &written).unwrap();
+        let text = String::from_utf8(file).unwrap();
+        let line = text.strip_suffix('\n').unwrap();
+        assert!(line.chars().all(is_safe_to_show), "{line:?}");
+        let read: Event = serde_json::from_str(line).unwrap();
+        assert_eq!(read.kind, event.kind);
+        assert_eq!(written.into_inner(), 1);
+    }
 }

@@ -13,6 +13,7 @@ use super::bars::Bars;
 use super::screen::Message;
 use super::script_lines as lines;
 use crate::event::{Event, EventKind};
+use crate::visible::escaped;
 
 /// The most output that is gathered before it is written, in bytes.
 const MAX_GATHERED: usize = 1 << 16;
@@ -155,7 +156,9 @@ impl Printer {
             self.line(&from);
         } else {
             let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
-            self.line(&format!("{address}\nditerima  {name} {bytes} byte blake3 {blake3}\n{from}"));
+            self.line(&address);
+            self.line(&format!("diterima  {name} {bytes} byte blake3 {blake3}"));
+            self.line(&from);
         }
     }
 
@@ -251,15 +254,16 @@ impl Printer {
         }
     }
 
+    /// Prints one line, whatever the names and reasons in it: they may come from the network.
     fn line(&mut self, text: &str) {
         if !self.is_quiet {
-            self.push(Stream::Output, format!("{text}\n").as_bytes());
+            self.push(Stream::Output, format!("{}\n", escaped(text)).as_bytes());
         }
     }
 
     fn note(&mut self, text: &str) {
         if !self.is_quiet {
-            self.push(Stream::Error, format!("{}\n", printable(text)).as_bytes());
+            self.push(Stream::Error, format!("{}\n", escaped(text)).as_bytes());
         }
     }
 
@@ -273,7 +277,7 @@ impl Printer {
 
     fn push_labelled(&mut self, label: &str, color: &str, text: &str) {
         let (on, off) = if self.has_color { (color, "\x1b[0m") } else { ("", "") };
-        let line = format!("{on}{label}{off} {}\n", printable(text));
+        let line = format!("{on}{label}{off} {}\n", escaped(text));
         self.push(Stream::Error, line.as_bytes());
     }
 
@@ -319,9 +323,66 @@ impl Printer {
     }
 }
 
-/// Removes control characters: names and reasons may come from the network, and must not move the
-/// cursor or reverse the text (Unicode's bidirectional controls).
-fn printable(text: &str) -> String {
-    let is_turning = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.chars().filter(|&character| !character.is_control() && !is_turning(character)).collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is printed of an event, on either stream.
+    fn printed(kind: EventKind, task: Option<&str>) -> String {
+        let options = PrinterOptions {
+            is_stdout_taken: false,
+            is_quiet: false,
+            has_color: false,
+            dumps: false,
+        };
+        let mut printer = Printer::new(Bars::new(false), options);
+        let task = task.map(str::to_owned);
+        printer.show(Message::Event(Arc::new(Event { task, ..Event::now(kind) })));
+        String::from_utf8(std::mem::take(&mut printer.gathered)).unwrap()
+    }
+
+    #[test]
+    fn names_cannot_break_a_line_or_move_the_cursor() {
+        const NAME: &str = "a\r\nerror: forged\u{1b}[2J\u{9b}31m\u{202e}\u{200b}.png";
+        const SHOWN: &str = r"a\r\nerror: forged\x1b[2J\x9b31m\u202e\u200b.png";
+        let name = || NAME.to_owned();
+        let text = || "1".to_owned();
+        let cases = [
+            (EventKind::TaskQueued { url: name() }, Some("a"), format!("mendownload {SHOWN}\n")),
+            (
+                EventKind::BroadcastStarted {
+                    transfer: text(),
+                    name: name(),
+                    bytes: 1,
+                    blake3: text(),
+                },
+                Some("a"),
+                format!("broadcast file {SHOWN}\n"),
+            ),
+            (EventKind::TaskFailed { error: name() }, Some("a"), format!("error: a: {SHOWN}\n")),
+            (
+                EventKind::TransferFailed { transfer: text(), from: text(), reason: name() },
+                None,
+                format!("error: {SHOWN} (from 1)\n"),
+            ),
+            (
+                EventKind::Received {
+                    transfer: text(),
+                    from: "192.0.2.1:4000".to_owned(),
+                    path: format!("/files/{NAME}"),
+                    bytes: 1,
+                    blake3: text(),
+                    seconds: 1.0,
+                },
+                None,
+                format!(
+                    "('192.0.2.1', 4000)\nditerima  {SHOWN} 1 byte blake3 1\ndikirim oleh  \
+                     ('192.0.2.1', 4000)\n"
+                ),
+            ),
+        ];
+        for (kind, task, expected) in cases {
+            assert_eq!(printed(kind, task), expected);
+        }
+    }
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use jiff::{Timestamp, tz::TimeZone};
 
+use crate::visible::{is_safe_to_show, push_escape};
+
 /// Formats a duration as `str(datetime.timedelta)` does: `0:00:02.216464`.
 #[must_use]
 pub fn timedelta(duration: Duration) -> String {
@@ -77,12 +79,9 @@ pub fn str_repr(text: &str) -> String {
     for character in text.chars() {
         match character {
             '\\' => repr.push_str("\\\\"),
-            '\n' => repr.push_str("\\n"),
-            '\r' => repr.push_str("\\r"),
-            '\t' => repr.push_str("\\t"),
             c if c == quote => repr.extend(['\\', c]),
-            c if c.is_control() => repr.push_str(&format!("\\x{:02x}", u32::from(c))),
-            c => repr.push(c),
+            c if is_safe_to_show(c) => repr.push(c),
+            c => push_escape(c, &mut repr),
         }
     }
     repr.push(quote);
@@ -159,6 +158,7 @@ mod tests {
             results_dict(results),
             "{'its': datetime.timedelta(seconds=2, microseconds=88917), \"it's\": None}"
         );
+        assert_eq!(str_repr("a\\\n\u{9b}\u{202e}é"), r"'a\\\n\x9b\u202eé'");
         let mut out = String::new();
         push_bytes_repr(b"\x89PNG\r\n\x1a\n\0'\\", b'"', &mut out);
         assert_eq!(out, r"\x89PNG\r\n\x1a\n\x00'\\");

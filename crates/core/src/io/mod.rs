@@ -7,9 +7,11 @@
 //! | [`seal`] | frames that only holders of the key can read or make |
 //! | `idle_pool` | values that are kept for a short time, in case they are needed again |
 //! | `clock` | the wall clock |
+//! | `notify` | messages to the service manager |
 
 pub(crate) mod clock;
 pub(crate) mod idle_pool;
 pub mod net;
+pub(crate) mod notify;
 pub mod seal;
 pub mod store;

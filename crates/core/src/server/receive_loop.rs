@@ -11,6 +11,7 @@ use super::writers::Wake;
 use super::{ReceiveConfig, ReceiveError, ReceiveSummary, Server};
 use crate::event::{EventKind, Observer};
 use crate::io::net::{NetError, RECEIVE_BUFFER, ReceiveSocket};
+use crate::io::notify::{READY, STOPPING, tell_service_manager};
 use crate::io::seal::Key;
 use crate::io::store::{FolderTraits, remove_abandoned_files};
 
@@ -53,6 +54,7 @@ pub fn receive(
         .map_err(ReceiveError::Thread)?;
     let address = socket.local_address().map_err(NetError::from)?.to_string();
     server.tell(EventKind::Listening { address });
+    tell_service_manager(READY);
     Deadlines::new(Instant::now()).run(&mut server, &mut socket, &stop)?;
     stop.become_urgent();
     server.count_losses(socket.overflowed());
@@ -208,6 +210,20 @@ impl Deadlines {
             }
             _ => return false,
         }
+<<<<<<< HEAD
+=======
+        let has_enough = server.config.exit_after.is_some_and(|n| server.summary.files >= n);
+        if stop.is_asked.load(Ordering::Relaxed) {
+            self.linger_until = Some(now + LINGER_AFTER_SIGNAL);
+            stop.become_urgent();
+        } else if has_enough {
+            self.linger_until = Some(now + LINGER);
+        } else {
+            return false;
+        }
+        tell_service_manager(STOPPING);
+        server.stop();
+>>>>>>> 47c2cf6257bac215ae45dc8ccd8cec628df822ab
         true
     }
 

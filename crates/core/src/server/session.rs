@@ -9,13 +9,15 @@
 //! A session's resources (its entry in the list, its part of the limits, its open file) are given
 //! back in [`Server::end_session`] and nowhere else.
 
+use std::borrow::Cow;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use siar_proto::{Abandonment, AnnouncedFile, ReceivedBlock, TransferKey};
 
-use super::Server;
 use super::limits::{Claim, Refusal};
 use super::writers::FileHandle;
+use super::{FileNames, Server};
 use crate::event::{EventKind, Phase, Progress};
 use crate::io::clock::unix_time_ms;
 use crate::io::store::{IncomingFile, PublishedFile, StoreError};
@@ -253,6 +255,12 @@ impl Server<'_> {
         if let SessionEnd::Published(published) = &end {
             self.summary.files += 1;
             self.summary.bytes += file.size;
+            if self.config.names == FileNames::Original
+                && let Some(stored) = other_name(&file.name, &published.path)
+                && self.log_lines.take(Instant::now())
+            {
+                log::warn!("{from}: {} is stored as {stored}", file.name);
+            }
             self.tell(EventKind::Received {
                 transfer,
                 from,
@@ -272,6 +280,12 @@ impl Server<'_> {
 fn byte_count(file: &AnnouncedFile, blocks: &[u32]) -> u64 {
     let ranges = blocks.iter().map(|block| file.layout.byte_range(*block));
     ranges.map(|range| range.end - range.start).sum()
+}
+
+/// Returns the name of a stored file unless it is the one that was sent.
+fn other_name<'a>(sent: &str, path: &'a Path) -> Option<Cow<'a, str>> {
+    let stored = path.file_name()?.to_string_lossy();
+    (stored != sent).then_some(stored)
 }
 
 #[cfg(test)]

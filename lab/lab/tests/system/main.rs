@@ -11,6 +11,7 @@ mod lab;
 mod ordinary_machines;
 mod output;
 mod raw;
+mod safe_output;
 
 use std::thread;
 
@@ -91,6 +92,8 @@ fn main() {
         trial("a_repeater_does_not_keep_a_late_server_out".into(), hostile_neighbours::repeater),
         trial("exit_after_finishes_what_was_begun".into(), hostile_neighbours::exit_after),
         trial("a_phantom_receiver_is_a_warning".into(), hostile_neighbours::phantom_receiver),
+        trial("names_cannot_attack_a_terminal_or_a_shell".into(), safe_output::hostile_names),
+        trial("a_service_manager_is_told".into(), safe_output::service_manager),
         trial("raw_reaches_a_python_server".into(), raw::raw_to_python)
             .with_ignored_flag(!has("python3")),
         trial("a_python_client_reaches_the_server".into(), raw::raw_from_python)

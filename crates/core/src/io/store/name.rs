@@ -3,6 +3,7 @@
 use sanitise_file_name::{Options, sanitise_with_options};
 
 use super::PREFIX;
+use crate::visible::is_safe_to_show;
 
 /// The longest name, in bytes. It leaves room for a number, within the 255 bytes of common file
 /// systems.
@@ -15,12 +16,15 @@ const OPTIONS: Options<Option<char>> = Options {
     ..Options::DEFAULT
 };
 
-/// Makes one safe path component of a name: no separators, no control, reordering or reserved
-/// characters, no names that Windows reserves, not empty, not too long. A single leading dot is
-/// kept, unless the name is one of our temporary files.
+/// Makes one safe path component of a name: no separators, no control, reordering, invisible or
+/// reserved characters, no hyphen at its begin (a program would take it for an option), no blanks
+/// at its ends, no names that Windows reserves, not empty. A longer name is cut to 200 bytes, in
+/// front of its extension. A single leading dot is kept, unless the name is one of our temporary
+/// files.
 #[must_use]
 pub fn safe_file_name(name: &str) -> String {
-    let shown = shown_file_name(name);
+    let name = without_invisible(name);
+    let shown = without_dot(&name);
     let is_hidden = name.strip_prefix('.').is_some_and(|rest| rest.starts_with(is_of_a_name));
     let hidden = format!(".{shown}");
     let is_ours =
@@ -43,9 +47,39 @@ pub fn shortened_file_name(name: &str, longest: usize) -> String {
 /// The same as [`safe_file_name`], without a leading dot.
 #[must_use]
 pub fn shown_file_name(name: &str) -> String {
+    without_dot(&without_invisible(name))
+}
+
+fn without_dot(name: &str) -> String {
     // The library takes `.hidden` for an extension and leaves its dot.
     let shown = name.trim_start_matches(|first: char| first == '.' || first.is_whitespace());
-    sanitise_with_options(shown, &OPTIONS)
+    let mut safe = sanitise_with_options(shown, &OPTIONS);
+    if safe.starts_with('-') {
+        safe.replace_range(..1, "_");
+    }
+    safe
+}
+
+/// Drops the characters that only shape their neighbours, and replaces the others that cannot be
+/// seen, but for control characters and ends of lines: the library replaces those.
+fn without_invisible(name: &str) -> String {
+    let kept = name.chars().filter(|character| !only_shapes(*character));
+    let is_kept = |c: char| is_safe_to_show(c) || c.is_control() || c.is_whitespace();
+    kept.map(|character| if is_kept(character) { character } else { '_' }).collect()
+}
+
+/// Whether a character only shapes its neighbours: joiners, variation selectors, tags. Emoji and
+/// Persian words contain them, and can be read without them.
+fn only_shapes(character: char) -> bool {
+    matches!(
+        character,
+        '\u{180b}'..='\u{180d}'
+            | '\u{180f}'
+            | '\u{200c}'
+            | '\u{200d}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{e0000}'..='\u{e01ef}'
+    )
 }
 
 /// Whether a character after a leading dot makes the name a hidden file's, and not a path's.
@@ -89,10 +123,32 @@ mod tests {
             ("a\u{202e}gnp.exe", "a_gnp.exe"),
             ("a\0b\n", "a_b"),
             ("dir\\file.txt", "dir_file.txt"),
+            ("-rf", "_rf"),
+            ("--", "_-"),
+            (" -x.txt ", "_x.txt"),
+            (".-x", "._x"),
+            ("\u{200d}-x", "_x"),
+            ("a\u{200e}\u{61c}b", "a__b"),
+            ("\u{feff}\u{200b}a.txt", "__a.txt"),
+            ("a\u{ad}\u{34f}\u{180e}\u{2060}\u{fff9}b", "a_____b"),
+            ("a\u{2028}b\u{a0}", "a b"),
+            ("a\u{9b}31m", "a_31m"),
+            ("a\u{e000}\u{fdd0}\u{10fffe}b", "a___b"),
+            (".\u{200d}siar-0123-4.part", "siar-0123-4.part"),
+            ("👩\u{200d}💻\u{fe0f}\u{e0067}\u{e007f}.png", "👩💻.png"),
+            ("e\u{301}.txt", "e\u{301}.txt"),
+            ("می\u{200c}خواهم.txt", "میخواهم.txt"),
+            ("تقرير 2.pdf", "تقرير 2.pdf"),
+            ("文件.txt", "文件.txt"),
+            ("नमस्ते.txt", "नमस्ते.txt"),
         ] {
             assert_eq!(safe_file_name(from), to, "{from:?}");
         }
         assert_eq!(shown_file_name(".env"), "env");
+        assert_eq!(shown_file_name(".-env"), "_env");
+        let long = "é".repeat(150);
+        let cut = format!("{}.jpeg", "é".repeat(97));
+        assert_eq!(safe_file_name(&format!("{long}.jpeg")), cut);
         assert_eq!(shortened_file_name("photography.png", 12), "photogra.png");
         assert_eq!(shortened_file_name(".photography.png", 13), ".photogra.png");
         assert_eq!(shortened_file_name("photo.png", 10), "photo.png");
@@ -107,7 +163,9 @@ mod tests {
             let safe = safe_file_name(&name);
             prop_assert!(!safe.is_empty() && safe.len() <= 255);
             prop_assert!(!safe.contains(['/', '\\', '\0']) && !safe.starts_with(PREFIX));
-            prop_assert!(!shown_file_name(&name).starts_with('.'));
+            prop_assert!(!shown_file_name(&name).starts_with(['.', '-']));
+            prop_assert!(safe.chars().all(is_safe_to_show) && !safe.starts_with('-'));
+            prop_assert_eq!(safe.trim(), safe.as_str());
             prop_assert_eq!(std::path::Path::new(&safe).components().count(), 1);
         }
     }

@@ -171,6 +171,13 @@ fn a_published_file_keeps_its_part_of_the_quota_alone() {
 }
 
 #[test]
+fn a_name_that_is_not_the_sent_one_is_told() {
+    let stored = Path::new("/files/_rf.txt");
+    assert_eq!(other_name("-rf.txt", stored).as_deref(), Some("_rf.txt"));
+    assert_eq!(other_name("_rf.txt", stored), None);
+}
+
+#[test]
 fn nothing_is_left_of_a_refused_file() {
     let bytes = vec![0; 20_000];
     assert_end(0, "the limit for one file", |bench| {
