@@ -172,6 +172,7 @@ impl Deadlines {
         if now >= self.next_removal {
             self.next_removal = now + REMOVAL_INTERVAL;
             remove_abandoned_files(&server.config.dir);
+            server.limits.forget_old_parts(now);
         }
         if now >= self.next_dropped {
             self.next_dropped = now + DROPPED_INTERVAL;
