@@ -51,7 +51,7 @@ pub fn sealed(bytes: &[u8]) {
     let key = KEY.get_or_init(|| {
         // The key is the same in every run.
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        write!(file, "{}", "5a".repeat(32)).unwrap();
+        write!(file, "{}", "0123456789abcdef".repeat(4)).unwrap();
         Key::load(file.path()).unwrap()
     });
     let mut opener = Opener::new(key);
