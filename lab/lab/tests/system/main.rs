@@ -10,6 +10,7 @@ mod lab;
 mod ordinary_machines;
 mod output;
 mod raw;
+mod shared_machine;
 
 use std::thread;
 
@@ -87,6 +88,13 @@ fn main() {
         ),
         trial("readiness_and_check".into(), ordinary_machines::readiness_and_check),
         trial("odd_files_arrive_as_they_are".into(), ordinary_machines::odd_files),
+        trial(
+            "foreign_files_under_our_names_are_left_alone".into(),
+            shared_machine::foreign_files_under_our_names,
+        ),
+        trial("a_server_stopped_at_half_a_file".into(), shared_machine::stopped_at_half_a_file),
+        trial("keys_that_are_no_secret".into(), shared_machine::keys_that_are_no_secret),
+        trial("a_failing_sync_is_no_confirmation".into(), shared_machine::failing_sync),
         trial("raw_reaches_a_python_server".into(), raw::raw_to_python)
             .with_ignored_flag(!has("python3")),
         trial("a_python_client_reaches_the_server".into(), raw::raw_from_python)
