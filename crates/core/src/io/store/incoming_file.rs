@@ -142,8 +142,8 @@ impl IncomingFile {
         Ok(Self::new(dir, file, size))
     }
 
-    /// Returns the numbers of the blocks that other processes or transfers have left of an announced
-    /// file, in ascending order; see [`Self::resume`]. Nothing is locked or changed.
+    /// Returns the numbers of the blocks that other processes or transfers have left of a file, in
+    /// ascending order; see [`Self::resume`]. Nothing is locked or changed.
     ///
     /// # Errors
     /// There is no room, or `dir` cannot be read.
