@@ -29,7 +29,7 @@ fn play(u: &mut Unstructured<'_>) -> Result<()> {
         max_transfers: 4096,
         silence: Duration::from_secs(30),
     });
-    let mut balance: HashMap<SocketAddr, usize> = HashMap::new();
+    let mut balance: HashMap<Peer, usize> = HashMap::new();
     let mut files: HashMap<TransferKey, Vec<u8>> = HashMap::new();
     let mut unwritten = VecDeque::new();
     while !u.is_empty() {

@@ -310,12 +310,8 @@ fn the_product_does_not_depend_on_the_lab() {
 }
 
 /// The layers of siar-core, from the top: a folder uses only folders of lower layers.
-const LAYERS: [&[&str]; 4] = [
-    &["face"],
-    &["client", "server"],
-    &["io"],
-    &["event", "lock", "panics", "version", "visible"],
-];
+const LAYERS: [&[&str]; 4] =
+    [&["face"], &["client", "server"], &["io"], &["event", "lock", "panics", "version", "visible"]];
 
 fn source_files(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).unwrap() {

@@ -16,15 +16,17 @@
 //! is taken (as WireGuard's roaming does).
 
 use std::collections::HashMap;
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zeroize::ZeroizeOnDrop;
+
+use super::key_file;
 
 /// The number of bytes by which a sealed datagram is longer than its frame.
 pub const SEAL_LEN: usize = HEADER_LEN + TAG_LEN;
@@ -58,6 +60,20 @@ pub enum KeyError {
         /// The file's permission bits.
         mode: u32,
     },
+    /// The file is a folder, a pipe or a device.
+    #[error("key file {0} is not a regular file")]
+    NotAFile(PathBuf),
+    /// The file belongs to another user, who could know or replace the key.
+    #[error("key file {path} belongs to user {owner}: it must be yours or root's")]
+    Owner {
+        /// The path of the file.
+        path: PathBuf,
+        /// The user id of the file's owner.
+        owner: u32,
+    },
+    /// Anybody could guess the key.
+    #[error("key file {0} holds no random key: `cargo lab keygen` or `siar-lab keygen` makes one")]
+    NotRandom(PathBuf),
     /// The file does not contain a key.
     #[error("key file {0} does not hold 64 hexadecimal digits")]
     Format(PathBuf),
@@ -74,23 +90,14 @@ impl std::fmt::Debug for Key {
 }
 
 impl Key {
-    /// Reads a key file: 64 hexadecimal digits, readable only by the file's owner, or a credential
-    /// that systemd has handed to this service.
+    /// Reads a key file: 64 hexadecimal digits, readable only by the file's owner, who is this user
+    /// or root, or a credential that systemd has handed to this service. From then on, this process
+    /// leaves no core dumps.
     ///
     /// # Errors
     /// The error names what is wrong with the file.
     pub fn load(path: &Path) -> Result<Self, KeyError> {
-        let file = |error| KeyError::File { path: path.to_owned(), error };
-        let mode = fs::metadata(path).map_err(file)?.permissions().mode() & 0o777;
-        // Of a credential, the mode says less than its access control list and its folder.
-        let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").filter(|dir| !dir.is_empty());
-        let is_credential = credentials.is_some_and(|dir| path.starts_with(dir));
-        if mode & 0o077 != 0 && !is_credential {
-            return Err(KeyError::Mode { path: path.to_owned(), mode });
-        }
-        let text = fs::read_to_string(path).map_err(file)?;
-        let key = blake3::Hash::from_hex(text.trim());
-        key.map(|key| Self(*key.as_bytes())).map_err(|_| KeyError::Format(path.to_owned()))
+        key_file::read(path).map(|key| Self(*key))
     }
 
     /// Creates a new key and its file.
@@ -287,6 +294,8 @@ impl Sealing {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
 
     const HERE: ([u8; 4], u16) = ([192, 0, 2, 1], 4000);
     const STRANGER: ([u8; 4], u16) = ([192, 0, 2, 2], 4000);

@@ -1,8 +1,11 @@
 //! The limits of a server: file sizes, the quota, and the number of open files.
 
+use std::collections::HashMap;
+use std::time::Instant;
+
 use siar_proto::wire::RefuseReason;
 
-use crate::io::store::StoreError;
+use crate::io::store::{PARTIAL_FILE_LIFETIME, StoreError};
 
 const TOO_MANY_FILES: &str = "too many files at once";
 const STOPPING: &str = "the server is stopping";
@@ -10,6 +13,9 @@ const STOPPING: &str = "the server is stopping";
 const SPARE_FILES: usize = 64;
 /// The least that a file counts against the quota, in bytes: an empty file takes space too.
 const LEAST_CHARGE: u64 = 4096;
+/// The most parts of files that are kept for a later transfer, so that nobody fills the folder with
+/// them.
+const MAX_PARTS: usize = 1024;
 
 /// The reason why a file is refused, as its sender is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +77,16 @@ pub(super) struct Limits {
     quota_used: u64,
     /// The number of claimed files.
     open_files: usize,
+    /// The parts of files that are kept on disk, by the files' digests. They count, too.
+    parts: HashMap<[u8; 32], Part>,
     is_stopping: bool,
+}
+
+/// A part of a file that was left for a later transfer.
+#[derive(Debug)]
+struct Part {
+    charge: u64,
+    since: Instant,
 }
 
 impl Limits {
@@ -80,7 +95,8 @@ impl Limits {
     pub(super) fn new(max_file: u64, quota: u64) -> Self {
         let max_open_files = allow_many_files().saturating_sub(SPARE_FILES);
         let (quota_used, open_files, is_stopping) = (0, 0, false);
-        Self { max_file, quota, max_open_files, quota_used, open_files, is_stopping }
+        let parts = HashMap::new();
+        Self { max_file, quota, max_open_files, quota_used, open_files, parts, is_stopping }
     }
 
     /// Returns the largest number of files that may be open at once.
@@ -93,9 +109,15 @@ impl Limits {
         self.is_stopping = true;
     }
 
-    /// Checks whether a file of `size` bytes would be accepted now.
-    pub(super) fn check(&self, size: u64) -> Result<(), Refusal> {
-        let (max_file, quota, used) = (self.max_file, self.quota, self.quota_used);
+    /// Checks whether a file of `size` bytes would be accepted now. A part of the file itself that
+    /// is kept does not stand in its way.
+    pub(super) fn check(&self, size: u64, digest: &[u8; 32]) -> Result<(), Refusal> {
+        let kept = self.parts.get(digest).map_or(0, |part| part.charge);
+        self.check_beside(size, self.quota_used - kept)
+    }
+
+    fn check_beside(&self, size: u64, used: u64) -> Result<(), Refusal> {
+        let (max_file, quota) = (self.max_file, self.quota);
         if self.is_stopping {
             return Err(Refusal::stopping());
         }
@@ -115,13 +137,15 @@ impl Limits {
         Refusal::new(RefuseReason::NoSpace, text)
     }
 
-    /// Claims a part of the limits for a file of which nothing has arrived yet.
-    pub(super) fn claim(&mut self) -> Result<Claim, Refusal> {
+    /// Claims a part of the limits for a file of which `bytes` have arrived: the part of it that is
+    /// kept, if any.
+    pub(super) fn claim(&mut self, bytes: u64, digest: &[u8; 32]) -> Result<Claim, Refusal> {
+        self.check(bytes, digest)?;
         if self.open_files >= self.max_open_files {
             return Err(Refusal::new(RefuseReason::Storage, TOO_MANY_FILES));
         }
-        let claim = Claim { bytes: 0 };
-        self.check(0)?;
+        self.forget_part(digest);
+        let claim = Claim { bytes };
         self.quota_used += charge(claim.bytes);
         self.open_files += 1;
         Ok(claim)
@@ -156,9 +180,37 @@ impl Limits {
         self.open_files -= 1;
     }
 
+    /// Whether a part of another file may be kept.
+    pub(super) fn can_keep_part(&self) -> bool {
+        self.parts.len() < MAX_PARTS
+    }
+
+    /// Ends the claim of a file of which `bytes` are kept for a later transfer: they stay counted
+    /// until the file is claimed again or removed.
+    pub(super) fn keep_part(&mut self, claim: Claim, digest: [u8; 32], bytes: u64, now: Instant) {
+        self.give_back(claim);
+        self.forget_part(&digest);
+        let part = Part { charge: charge(bytes), since: now };
+        self.quota_used += part.charge;
+        self.parts.insert(digest, part);
+    }
+
+    /// Counts the parts no longer that are so old that they have been removed.
+    pub(super) fn forget_old_parts(&mut self, now: Instant) {
+        let age = |part: &mut Part| now.saturating_duration_since(part.since);
+        for (_, part) in self.parts.extract_if(|_, part| age(part) >= PARTIAL_FILE_LIFETIME) {
+            self.quota_used -= part.charge;
+        }
+    }
+
+    fn forget_part(&mut self, digest: &[u8; 32]) {
+        let forgotten = self.parts.remove(digest);
+        self.quota_used -= forgotten.map_or(0, |part| part.charge);
+    }
+
     /// Counts a raw file of `size` bytes, which has no session.
     pub(super) fn charge_raw(&mut self, size: u64) -> Result<(), Refusal> {
-        self.check(size)?;
+        self.check_beside(size, self.quota_used)?;
         self.quota_used += charge(size);
         Ok(())
     }
@@ -195,27 +247,47 @@ mod tests {
     #[test]
     fn the_quota_counts_what_is_claimed_and_what_was_published() {
         let mut limits = Limits::new(10_000, 12_096);
-        assert_eq!(limits.check(10_001).unwrap_err().reason, RefuseReason::TooLarge);
-        let mut first = limits.claim().unwrap();
+        let (one, other) = ([1; 32], [2; 32]);
+        assert_eq!(limits.check(10_001, &one).unwrap_err().reason, RefuseReason::TooLarge);
+        let mut first = limits.claim(0, &one).unwrap();
         limits.grow(&mut first, 7_000).unwrap();
         // What is announced holds nothing.
-        assert!(limits.check(5_096).is_ok());
-        assert_eq!(limits.check(8_000).unwrap_err().reason, RefuseReason::NoSpace);
-        let mut second = limits.claim().unwrap();
+        assert!(limits.check(5_096, &other).is_ok());
+        assert_eq!(limits.check(8_000, &other).unwrap_err().reason, RefuseReason::NoSpace);
+        let mut second = limits.claim(0, &other).unwrap();
         assert_eq!(limits.grow(&mut second, 8_000).unwrap_err().reason, RefuseReason::NoSpace);
         limits.give_back(first);
         limits.grow(&mut second, 8_000).unwrap();
         limits.keep(second, true);
         assert_eq!(limits.used(), (8_000, 0));
-        let mut again = limits.claim().unwrap();
+        // A file that was there already takes no space.
+        let mut again = limits.claim(0, &other).unwrap();
         limits.grow(&mut again, 4_000).unwrap();
         limits.keep(again, false);
         assert_eq!(limits.used(), (8_000, 0));
         // An empty file counts too.
-        let empty = limits.claim().unwrap();
-        assert_eq!(limits.claim().unwrap_err().reason, RefuseReason::NoSpace);
+        let empty = limits.claim(0, &one).unwrap();
+        assert_eq!(limits.claim(0, &other).unwrap_err().reason, RefuseReason::NoSpace);
         limits.keep(empty, true);
         limits.stop();
-        assert_eq!(limits.check(0).unwrap_err(), Refusal::stopping());
+        assert_eq!(limits.check(0, &other).unwrap_err(), Refusal::stopping());
+    }
+
+    #[test]
+    fn a_part_that_is_kept_counts_for_other_files_until_it_is_removed() {
+        let mut limits = Limits::new(10_000, 12_000);
+        let (one, other, now) = ([1; 32], [2; 32], Instant::now());
+        let first = limits.claim(5_000, &one).unwrap();
+        limits.keep_part(first, one, 5_000, now);
+        assert_eq!(limits.used(), (5_000, 0));
+        limits.check(7_001, &other).unwrap_err();
+        let again = limits.claim(10_000, &one).unwrap();
+        assert_eq!(limits.used(), (10_000, 1));
+        limits.keep_part(again, one, 9_000, now);
+        limits.forget_old_parts(now);
+        assert_eq!(limits.used(), (9_000, 0));
+        limits.forget_old_parts(now + PARTIAL_FILE_LIFETIME);
+        assert_eq!(limits.used(), (0, 0));
+        assert!(limits.can_keep_part());
     }
 }

@@ -186,6 +186,7 @@ impl Deadlines {
         if now >= self.next_removal {
             self.next_removal = now + REMOVAL_INTERVAL;
             remove_abandoned_files(&server.config.dir);
+            server.limits.forget_old_parts(now);
         }
         if now >= self.next_dropped {
             self.next_dropped = now + DROPPED_INTERVAL;
@@ -202,28 +203,16 @@ impl Deadlines {
             _ if stop.is_asked.load(Ordering::Relaxed) => {
                 self.ending = Ending::Stopping(now + LINGER_AFTER_SIGNAL);
                 stop.become_urgent();
+                tell_service_manager(STOPPING);
                 server.stop();
             }
             Ending::Far if has_enough => {
                 self.ending = Ending::Finishing(now + LINGER);
+                tell_service_manager(STOPPING);
                 server.refuse_new();
             }
             _ => return false,
         }
-<<<<<<< HEAD
-=======
-        let has_enough = server.config.exit_after.is_some_and(|n| server.summary.files >= n);
-        if stop.is_asked.load(Ordering::Relaxed) {
-            self.linger_until = Some(now + LINGER_AFTER_SIGNAL);
-            stop.become_urgent();
-        } else if has_enough {
-            self.linger_until = Some(now + LINGER);
-        } else {
-            return false;
-        }
-        tell_service_manager(STOPPING);
-        server.stop();
->>>>>>> 47c2cf6257bac215ae45dc8ccd8cec628df822ab
         true
     }
 

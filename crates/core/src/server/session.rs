@@ -13,6 +13,7 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use siar_proto::wire::RefuseReason;
 use siar_proto::{Abandonment, AnnouncedFile, ReceivedBlock, TransferKey};
 
 use super::limits::{Claim, Refusal};
@@ -20,7 +21,7 @@ use super::writers::FileHandle;
 use super::{FileNames, Server};
 use crate::event::{EventKind, Phase, Progress};
 use crate::io::clock::unix_time_ms;
-use crate::io::store::{IncomingFile, PublishedFile, StoreError};
+use crate::io::store::{IncomingFile, PARTIAL_FILE_LIFETIME, PublishedFile, StoreError};
 
 /// How often the progress of a file is shown.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
@@ -39,8 +40,9 @@ pub(super) struct Session {
 /// The place where a session's blocks go.
 #[derive(Debug)]
 enum Storage {
-    /// No block has come yet. Another process may have left a part of the file.
-    Waiting(Option<IncomingFile>),
+    /// No block has come yet. The sender was told of blocks, if any, that an earlier transfer has
+    /// left; they are not locked, for an announcement may be anybody's.
+    Waiting { promised: Vec<u32> },
     /// A writer holds the file.
     Open { file: FileHandle, claim: Claim },
 }
@@ -59,6 +61,15 @@ pub(super) enum SessionEnd {
 }
 
 impl SessionEnd {
+    /// Whether a later transfer may continue what has come: nothing is wrong with it.
+    fn leaves_a_part(&self) -> bool {
+        match self {
+            Self::Published(_) | Self::Failed(_) => false,
+            Self::Refused(refusal) => refusal.reason == RefuseReason::Stopping,
+            Self::Abandoned(_) => true,
+        }
+    }
+
     /// Returns the reason of a failure, for the report.
     fn reason(&self) -> String {
         match self {
@@ -96,21 +107,20 @@ impl Server<'_> {
                 bytes: file.size,
             });
         }
-        let storage = Storage::Waiting(None);
+        let storage = Storage::Waiting { promised: Vec::new() };
         let (received, last_progress) = (0, started);
         let session = Session { file: file.clone(), started, storage, received, last_progress };
         self.sessions.insert(key, session);
-        if let Err(refusal) = self.limits.check(file.size) {
+        if let Err(refusal) = self.limits.check(file.size, &file.blake3) {
             return self.end_session(key, SessionEnd::Refused(refusal));
         }
         // The file is created with its first block: an announcement costs its sender nothing.
         let whole = match IncomingFile::find(&self.config.dir, &file) {
-            Ok(None) => Vec::new(),
-            Ok(Some((found, whole))) => {
+            Ok(whole) => {
                 let received = byte_count(&file, &whole);
                 self.tell_resumed(key, &file, received);
                 if let Some(session) = self.sessions.get_mut(&key) {
-                    session.storage = Storage::Waiting(Some(found));
+                    session.storage = Storage::Waiting { promised: whole.clone() };
                     session.received = received;
                 }
                 whole
@@ -193,28 +203,16 @@ impl Server<'_> {
     /// Gives the file to a writer if no writer has it yet; from then on it uses the limits.
     fn open(&mut self, key: TransferKey) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
-        let Storage::Waiting(found) = &mut session.storage else { return };
-        let mut claim = match self.limits.claim() {
+        let Storage::Waiting { promised } = &mut session.storage else { return };
+        // A part of the file may have been there before.
+        let claim = match self.limits.claim(session.received, &session.file.blake3) {
             Ok(claim) => claim,
             Err(refusal) => return self.end_session(key, SessionEnd::Refused(refusal)),
         };
-        // A part of the file may have been there before.
-        if let Err(refusal) = self.limits.grow(&mut claim, session.received) {
-            self.limits.give_back(claim);
-            return self.end_session(key, SessionEnd::Refused(refusal));
-        }
-        let file = match found.take() {
-            Some(found) => self.writers.open(key, found),
-            None if !IncomingFile::is_resumable(&session.file) => {
-                self.writers.create(key, session.file.size)
-            }
-            None => match IncomingFile::resume(&self.config.dir, &session.file) {
-                Ok((file, _)) => self.writers.open(key, file),
-                Err(error) => {
-                    self.limits.give_back(claim);
-                    return self.end_session(key, SessionEnd::Failed(error));
-                }
-            },
+        let file = if IncomingFile::is_resumable(&session.file) {
+            self.writers.resume(key, session.file.clone(), std::mem::take(promised))
+        } else {
+            self.writers.create(key, session.file.size)
         };
         session.storage = Storage::Open { file, claim };
     }
@@ -238,18 +236,27 @@ impl Server<'_> {
             // The state machine itself has ended the transfer.
             SessionEnd::Abandoned(_) => {}
         }
+        let mut is_kept = false;
         match (session.storage, &end) {
             (Storage::Open { file: _, claim }, SessionEnd::Published(published)) => {
                 self.limits.keep(claim, published.is_new);
             }
-            (Storage::Open { file, claim }, _) => {
-                self.writers.discard(file);
-                self.limits.give_back(claim);
+            (Storage::Open { file, claim }, end) => {
+                is_kept = end.leaves_a_part()
+                    && session.received > 0
+                    && IncomingFile::is_resumable(&session.file)
+                    && self.limits.can_keep_part();
+                if is_kept {
+                    let (digest, now) = (session.file.blake3, Instant::now());
+                    self.writers.leave(file);
+                    self.limits.keep_part(claim, digest, session.received, now);
+                } else {
+                    self.writers.discard(file);
+                    self.limits.give_back(claim);
+                }
             }
-            // Another process may continue the file.
-            (Storage::Waiting(found), _) => {
-                found.into_iter().for_each(IncomingFile::leave);
-            }
+            // What an earlier transfer has left was not touched.
+            (Storage::Waiting { .. }, _) => {}
         }
         let (file, transfer, from) = (session.file, key.1.to_string(), self.name_of(key.0));
         if let SessionEnd::Published(published) = &end {
@@ -270,7 +277,11 @@ impl Server<'_> {
                 seconds: session.started.elapsed().as_secs_f64(),
             });
         } else {
-            let reason = format!("{}: {}", file.name, end.reason());
+            let mut reason = format!("{}: {}", file.name, end.reason());
+            if is_kept {
+                let minutes = PARTIAL_FILE_LIFETIME.as_secs() / 60;
+                reason.push_str(&format!("; what has come is kept for {minutes} minutes"));
+            }
             self.tell_failed(transfer, from, reason);
         }
     }

@@ -76,6 +76,8 @@ pub struct ReceiverConfig {
 /// A file as its sender announces it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnnouncedFile {
+    /// The sender.
+    pub from: Peer,
     /// The sender's name for the file. It is not safe to use as a path.
     pub name: String,
     /// The size of the file in bytes.

@@ -232,6 +232,7 @@ impl Receiver {
             self.events.push_back(ReceiverEvent::Announced {
                 key,
                 file: AnnouncedFile {
+                    from: key.0,
                     name: announce.name.to_owned(),
                     size: announce.size,
                     blake3: announce.blake3,

@@ -12,6 +12,7 @@ mod ordinary_machines;
 mod output;
 mod raw;
 mod safe_output;
+mod shared_machine;
 
 use std::thread;
 
@@ -94,6 +95,13 @@ fn main() {
         trial("a_phantom_receiver_is_a_warning".into(), hostile_neighbours::phantom_receiver),
         trial("names_cannot_attack_a_terminal_or_a_shell".into(), safe_output::hostile_names),
         trial("a_service_manager_is_told".into(), safe_output::service_manager),
+        trial(
+            "foreign_files_under_our_names_are_left_alone".into(),
+            shared_machine::foreign_files_under_our_names,
+        ),
+        trial("a_server_stopped_at_half_a_file".into(), shared_machine::stopped_at_half_a_file),
+        trial("keys_that_are_no_secret".into(), shared_machine::keys_that_are_no_secret),
+        trial("a_failing_sync_is_no_confirmation".into(), shared_machine::failing_sync),
         trial("raw_reaches_a_python_server".into(), raw::raw_to_python)
             .with_ignored_flag(!has("python3")),
         trial("a_python_client_reaches_the_server".into(), raw::raw_from_python)

@@ -12,6 +12,7 @@ use siar_proto::{AnnouncedFile, FileDigest};
 use tempfile::{NamedTempFile, TempPath};
 
 use super::numbering::Numbering;
+use super::own_files::{Folder, Found};
 use super::partial::{Journal, Partial};
 use super::piece_hasher::PieceHasher;
 use super::{
@@ -146,25 +147,25 @@ impl IncomingFile {
         Ok(Self::new(dir, file, size))
     }
 
-    /// Returns what a killed process has left of an announced file, if anything; see
-    /// [`Self::resume`].
+    /// Returns the numbers of the blocks that other processes or transfers have left of a file, in
+    /// ascending order; see [`Self::resume`]. Nothing is locked or changed.
     ///
     /// # Errors
-    /// `dir` cannot be written to.
-    pub fn find(
-        dir: &Path,
-        announced: &AnnouncedFile,
-    ) -> Result<Option<(Self, Vec<u32>)>, StoreError> {
+    /// There is no room, or `dir` cannot be read.
+    pub fn find(dir: &Path, announced: &AnnouncedFile) -> Result<Vec<u32>, StoreError> {
         let at = |error| StoreError::Io { path: dir.to_owned(), error };
-        match Partial::find(dir, announced).map_err(at)? {
-            Some(partial) => Self::go_on(dir, announced, partial).map(Some),
-            None if Self::is_resumable(announced) => {
-                require_inode(dir)?;
-                require_space(dir, announced.size).map(|()| None)
-            }
-            // Such a file is checked for room by `create`, which follows, or by its first write.
-            None => Ok(None),
+        // Such a file is checked for room by `create`, which follows, or by its first write.
+        if !Self::is_resumable(announced) {
+            return Ok(Vec::new());
         }
+        let found = Partial::readable(dir, announced).map_err(at)?.into_iter();
+        let found = found.map(|(_, written)| written).max_by_key(Vec::len).unwrap_or_default();
+        if found.is_empty() {
+            require_inode(dir)?;
+        }
+        let written: u64 = found.iter().map(|block| byte_count(announced, *block)).sum();
+        require_space(dir, announced.size - written)?;
+        Ok(found)
     }
 
     /// Whether a part of an announced file could outlast this process. If not, [`Self::create`] is
@@ -174,41 +175,90 @@ impl IncomingFile {
         Partial::is_possible(announced)
     }
 
-    /// Closes the file without removing it: another process may continue it.
+    /// Closes the file. If a block of it is on disk, and if it can be continued, it is not removed.
     pub fn leave(mut self) {
-        self.file.disable_cleanup(true);
+        self.file.disable_cleanup(self.journal.is_some() && !self.written.is_empty());
     }
 
-    /// Creates an announced file, or continues what a killed process has left of it; returns the
-    /// numbers of the blocks that are on disk already.
+    /// Creates an announced file, or continues what another process or transfer has left of it. It
+    /// holds all blocks that [`Self::find`] has `promised`: those that somebody else writes
+    /// meanwhile are copied.
     ///
     /// # Errors
-    /// There is no room, or `dir` cannot be written to.
-    pub fn resume(dir: &Path, announced: &AnnouncedFile) -> Result<(Self, Vec<u32>), StoreError> {
-        let at = |error| StoreError::Io { path: dir.to_owned(), error };
-        let Some(partial) = Partial::open(dir, announced).map_err(at)? else {
-            return Ok((Self::create(dir, announced.size)?, Vec::new()));
-        };
-        Self::go_on(dir, announced, partial)
-    }
-
-    fn go_on(
+    /// There is no room, `dir` cannot be written to, or a promised block is not there any more.
+    pub fn resume(
         dir: &Path,
         announced: &AnnouncedFile,
-        partial: Partial,
-    ) -> Result<(Self, Vec<u32>), StoreError> {
+        promised: &[u32],
+    ) -> Result<Self, StoreError> {
+        let at = |error| StoreError::Io { path: dir.to_owned(), error };
+        let mut file = match Partial::open(dir, announced).map_err(at)? {
+            Some(partial) => Self::go_on(dir, announced, partial)?,
+            None => Self::create(dir, announced.size)?,
+        };
+        match file.copy_missing(announced, promised) {
+            Ok(()) => Ok(file),
+            Err(error) => {
+                file.leave();
+                Err(error)
+            }
+        }
+    }
+
+    fn go_on(dir: &Path, announced: &AnnouncedFile, partial: Partial) -> Result<Self, StoreError> {
         let at = |error| StoreError::Io { path: dir.to_owned(), error };
         let place = |block: &u32| announced.layout.byte_range(*block);
         let places: RangeSet<u64> = partial.written.iter().map(place).collect();
         let written: u64 = places.iter().map(|place| place.end - place.start).sum();
-        // This check comes first: a `TempPath` would remove the file after an error.
+        let mut path = TempPath::try_from_path(partial.path).map_err(at)?;
+        // A part that is on disk stays there after an error.
+        path.disable_cleanup(written > 0);
         require_space(dir, announced.size - written)?;
-        let path = TempPath::try_from_path(partial.path).map_err(at)?;
+        path.disable_cleanup(false);
         let mut file =
             Self::new(dir, NamedTempFile::from_parts(partial.file, path), announced.size);
         file.journal = Some(partial.journal);
         file.written = places;
-        Ok((file, partial.written))
+        Ok(file)
+    }
+
+    /// Copies promised blocks that this file lacks, from files that others write or have published.
+    fn copy_missing(
+        &mut self,
+        announced: &AnnouncedFile,
+        promised: &[u32],
+    ) -> Result<(), StoreError> {
+        let is_missing =
+            |file: &Self, block: u32| !file.written.overlaps(&announced.layout.byte_range(block));
+        if !promised.iter().any(|block| is_missing(self, *block)) {
+            return Ok(());
+        }
+        let at = |error| StoreError::Io { path: self.dir.clone(), error };
+        let mut sources = Partial::readable(&self.dir, announced).map_err(at)?;
+        // Who wrote them may have published them since. If it is another file, BLAKE3 will tell.
+        let name = safe_file_name(&announced.name);
+        if let Found::Own(file) = Folder::open(&self.dir).map_err(at)?.find(&name, false)
+            && file.metadata().is_ok_and(|found| found.len() == announced.size)
+        {
+            sources.push((file, promised.to_vec()));
+        }
+        for (source, written) in sources {
+            for block in written {
+                if promised.binary_search(&block).is_ok() && is_missing(self, block) {
+                    let place = announced.layout.byte_range(block);
+                    // A block is at most a few megabytes long.
+                    let mut bytes = vec![0; (place.end - place.start) as usize];
+                    let read = source.read_exact_at(&mut bytes, place.start);
+                    read.map_err(|error| self.io_error(error))?;
+                    self.write_block(block, place.start, &bytes)?;
+                }
+            }
+        }
+        if promised.iter().any(|block| is_missing(self, *block)) {
+            let error = io::Error::other("what was on disk was removed by another transfer");
+            return Err(StoreError::Io { path: self.dir.clone(), error });
+        }
+        Ok(())
     }
 
     fn new(dir: &Path, file: NamedTempFile, size: u64) -> Self {
@@ -305,8 +355,12 @@ impl IncomingFile {
         }
         let file = self.file.as_file();
         let ended = self.journal.as_ref().map_or(Ok(()), |journal| journal.end(file));
-        let synced = ended.and_then(|()| if_supported(file.sync_data()));
-        synced.map_err(|error| self.io_error(error))?;
+        ended.map_err(|error| self.io_error(error))?;
+        if_supported(file.sync_data()).map_err(|error| {
+            // The kernel reports a failed write once: a second sync would succeed.
+            let text = format!("the disk does not take what was written: {error}");
+            self.io_error(io::Error::new(error.kind(), text))
+        })?;
         Ok(digest)
     }
 
@@ -377,6 +431,11 @@ impl IncomingFile {
     }
 }
 
+fn byte_count(announced: &AnnouncedFile, block: u32) -> u64 {
+    let place = announced.layout.byte_range(block);
+    place.end - place.start
+}
+
 fn require_space(dir: &Path, size: u64) -> Result<(), StoreError> {
     let at =
         |error: nix::errno::Errno| StoreError::Io { path: dir.to_owned(), error: error.into() };
@@ -421,157 +480,4 @@ fn hash_file(path: &Path) -> io::Result<blake3::Hash> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use siar_proto::BlockLayout;
-
-    fn receive(dir: &Path, bytes: &[u8], name: &str) -> Result<PathBuf, StoreError> {
-        let mut file = IncomingFile::create(dir, bytes.len() as u64)?;
-        let half = bytes.len() / 2;
-        file.write_at(half as u64, &bytes[half..])?;
-        file.write_at(0, &bytes[..half])?;
-        let announced = *blake3::hash(bytes).as_bytes();
-        Ok(file.publish(announced, Some(name), &Naming::original())?.path)
-    }
-
-    #[test]
-    fn pieces_in_any_order_make_the_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = receive(dir.path(), b"hello world", "a.txt").unwrap();
-        assert_eq!(path, dir.path().join("a.txt"));
-        assert_eq!(std::fs::read(path).unwrap(), b"hello world");
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
-    }
-
-    /// More gaps than the hasher has room for come first, and then none.
-    #[test]
-    fn pieces_between_many_gaps_make_the_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let bytes: Vec<u8> = (0..1_000_001u32).map(|at| (at % 251) as u8).collect();
-        let mut file = IncomingFile::create(dir.path(), bytes.len() as u64).unwrap();
-        let pieces = || (0..).step_by(1500).zip(bytes.chunks(1500));
-        for odd in [1, 0] {
-            for (offset, piece) in pieces().skip(odd).step_by(2) {
-                file.write_at(offset, piece).unwrap();
-                file.write_at(offset, &[0xee; 7]).unwrap();
-            }
-            assert!(file.hasher.subtree_count() <= 64);
-        }
-        let announced = *blake3::hash(&bytes).as_bytes();
-        let published = file.publish(announced, Some("a"), &Naming::original()).unwrap();
-        assert_eq!(std::fs::read(published.path).unwrap(), bytes);
-    }
-
-    #[test]
-    fn another_process_goes_on_where_one_was_killed() {
-        let dir = tempfile::tempdir().unwrap();
-        let bytes: Vec<u8> = (0..5000u32).map(|at| (at % 251) as u8).collect();
-        let announced = AnnouncedFile {
-            name: "a".to_owned(),
-            size: bytes.len() as u64,
-            blake3: *blake3::hash(&bytes).as_bytes(),
-            announced_ms: 0,
-            layout: BlockLayout::new(bytes.len() as u64, 10, 100).unwrap(),
-        };
-        let write = |file: &mut IncomingFile, block: u32| {
-            let place = announced.layout.byte_range(block);
-            let piece = &bytes[place.start as usize..place.end as usize];
-            file.write_block(block, place.start, piece).unwrap();
-        };
-        let (mut killed, found) = IncomingFile::resume(dir.path(), &announced).unwrap();
-        assert!(found.is_empty());
-        [0, 3, 4].into_iter().for_each(|block| write(&mut killed, block));
-        killed.leave();
-        let (mut file, found) = IncomingFile::resume(dir.path(), &announced).unwrap();
-        assert_eq!(found, [0, 3, 4]);
-        [2, 1].into_iter().for_each(|block| write(&mut file, block));
-        let published = file.publish(announced.blake3, Some("a"), &Naming::original()).unwrap();
-        assert_eq!(std::fs::read(published.path).unwrap(), bytes);
-    }
-
-    #[test]
-    fn a_file_with_a_gap_is_not_published() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut file = IncomingFile::create(dir.path(), 3).unwrap();
-        file.write_at(0, b"a").unwrap();
-        file.write_at(2, b"c").unwrap();
-        let announced = *blake3::hash(b"abc").as_bytes();
-        file.publish(announced, Some("a"), &Naming::original()).unwrap_err();
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn another_file_of_that_name_is_kept_and_the_same_one_is_replaced() {
-        let dir = tempfile::tempdir().unwrap();
-        receive(dir.path(), b"one", "a.txt").unwrap();
-        assert_eq!(receive(dir.path(), b"two", "a.txt").unwrap(), dir.path().join("a-1.txt"));
-        assert_eq!(receive(dir.path(), b"one", "a.txt").unwrap(), dir.path().join("a.txt"));
-        assert_eq!(std::fs::read(dir.path().join("a.txt")).unwrap(), b"one");
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
-    }
-
-    /// Each of many files of one name is read at most once more, and not for each that follows.
-    #[test]
-    fn a_file_of_a_much_used_name_is_not_compared_with_all() {
-        let dir = tempfile::tempdir().unwrap();
-        let naming = Naming::original();
-        let publish = |bytes: &[u8]| {
-            let mut file = IncomingFile::create(dir.path(), bytes.len() as u64).unwrap();
-            file.write_at(0, bytes).unwrap();
-            file.publish(*blake3::hash(bytes).as_bytes(), Some("a.txt"), &naming).unwrap()
-        };
-        for number in 0..40u8 {
-            assert!(publish(&[number]).is_new);
-        }
-        let path = |number: u32| dir.path().join(with_number("a.txt", number));
-        assert_eq!(publish(&[200]).path, path(40));
-        let again = publish(&[30]);
-        assert_eq!((again.path, again.is_new), (path(30), false));
-        assert_eq!(naming.numbering.of("a.txt", blake3::hash(&[0]).as_bytes()), (Some(0), 41));
-        std::fs::remove_file(dir.path().join("a.txt")).unwrap();
-        assert_eq!(publish(&[201]).path, dir.path().join("a.txt"));
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 41);
-    }
-
-    #[test]
-    fn a_hidden_file_stays_hidden_unless_that_is_unwanted() {
-        let dir = tempfile::tempdir().unwrap();
-        assert_eq!(receive(dir.path(), b"a", ".env").unwrap(), dir.path().join(".env"));
-        assert_eq!(Naming::original().without_dotfiles().name(".env"), "env");
-    }
-
-    #[test]
-    fn wrong_bytes_leave_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut file = IncomingFile::create(dir.path(), 3).unwrap();
-        file.write_at(0, b"abc").unwrap();
-        let result = file.publish([0; 32], Some("a"), &Naming::original());
-        assert!(matches!(result, Err(StoreError::Corrupt { .. })));
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn a_file_larger_than_the_disk_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let result = IncomingFile::create(dir.path(), u64::MAX);
-        assert!(matches!(result, Err(StoreError::NoSpace { .. })));
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn numbered_names_carry_the_true_extension() {
-        let dir = tempfile::tempdir().unwrap();
-        let naming = Naming::numbered();
-        for (bytes, expected) in [
-            (&b"\x89PNG\r\n\x1a\n0000"[..], "img1.png"),
-            (b"GIF89a000000", "img2.gif"),
-            (b"no magic", "img3.txt"),
-        ] {
-            let mut file = IncomingFile::create(dir.path(), bytes.len() as u64).unwrap();
-            file.write_at(0, bytes).unwrap();
-            let announced = *blake3::hash(bytes).as_bytes();
-            let published = file.publish(announced, Some("x.txt"), &naming).unwrap();
-            assert_eq!(published.path, dir.path().join(expected));
-        }
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@ mod folder;
 mod incoming_file;
 mod name;
 mod numbering;
+mod own_files;
 mod partial;
 mod piece_hasher;
 
@@ -14,7 +15,7 @@ pub use folder::FolderTraits;
 pub(crate) use folder::longest_name;
 pub use incoming_file::{IncomingFile, Naming, PublishedFile, StoreError};
 pub use name::{safe_file_name, shortened_file_name, shown_file_name, with_number};
-pub use partial::remove_abandoned_files;
+pub use partial::{PARTIAL_FILE_LIFETIME, remove_abandoned_files};
 
 use std::fs::{self, File, Permissions};
 use std::io;

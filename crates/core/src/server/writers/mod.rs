@@ -14,7 +14,7 @@ use std::time::Instant;
 use crossbeam::channel::{self, Receiver, Sender};
 use siar_proto::{AnnouncedFile, ReceivedBlock, TransferKey};
 
-use crate::io::store::{IncomingFile, Naming};
+use crate::io::store::Naming;
 use inline::{Inline, Quickness};
 pub(super) use writer::StoreResult;
 use writer::{FileSlot, Job, Writer};
@@ -77,11 +77,18 @@ impl Writers {
         Ok(writers)
     }
 
-    /// Continues a file of which a part is on disk.
-    pub(super) fn open(&self, key: TransferKey, file: IncomingFile) -> FileHandle {
+    /// Creates a file of several blocks, or continues it from what is on disk, where `promised`
+    /// blocks were found.
+    pub(super) fn resume(
+        &mut self,
+        key: TransferKey,
+        file: AnnouncedFile,
+        promised: Vec<u32>,
+    ) -> FileHandle {
         let slot = Arc::new(FileSlot::default());
-        slot.put(file);
-        FileHandle { key, slot, writer: self.thread_of(&key) }
+        let handle = FileHandle { key, slot: Arc::clone(&slot), writer: self.thread_of(&key) };
+        self.submit(&handle, Job::Resume { key, slot, file, promised });
+        handle
     }
 
     /// Creates a file of one block, of `size` bytes.
@@ -109,6 +116,12 @@ impl Writers {
     pub(super) fn discard(&mut self, file: FileHandle) {
         file.slot.discard();
         self.submit(&file, Job::Discard { slot: Arc::clone(&file.slot) });
+    }
+
+    /// Leaves what has come of the file on disk, after the jobs that are queued for it, so that a
+    /// later transfer can continue it. A file that cannot be continued is removed.
+    pub(super) fn leave(&mut self, file: FileHandle) {
+        self.submit(&file, Job::Leave { slot: Arc::clone(&file.slot) });
     }
 
     /// Writes and publishes a raw file.
@@ -212,6 +225,7 @@ mod tests {
 
     fn empty_file() -> AnnouncedFile {
         AnnouncedFile {
+            from: std::net::SocketAddr::from(([192, 0, 2, 1], 40_000)).into(),
             name: "empty".to_owned(),
             size: 0,
             blake3: *blake3::hash(b"").as_bytes(),

@@ -13,7 +13,7 @@ use crate::lock::lock;
 use crate::panics::caught;
 
 /// The file of one session, while a writer works on it. When the last reference is dropped, the
-/// file is removed, unless it was published.
+/// file is removed, unless it was published or left.
 #[derive(Debug, Default)]
 pub(super) struct FileSlot {
     file: Mutex<Option<IncomingFile>>,
@@ -43,6 +43,13 @@ pub(super) enum Job {
         slot: Arc<FileSlot>,
         size: u64,
     },
+    Resume {
+        key: TransferKey,
+        slot: Arc<FileSlot>,
+        file: AnnouncedFile,
+        /// The blocks that the sender was told of as received.
+        promised: Vec<u32>,
+    },
     Write {
         key: TransferKey,
         slot: Arc<FileSlot>,
@@ -55,6 +62,10 @@ pub(super) enum Job {
     },
     /// The slot's file is dropped here, not by the thread that drains the socket.
     Discard {
+        slot: Arc<FileSlot>,
+    },
+    /// The slot's file is closed, and left for a later transfer.
+    Leave {
         slot: Arc<FileSlot>,
     },
     Raw {
@@ -110,6 +121,10 @@ impl Writer {
                 slot.put(IncomingFile::create(&self.dir, size)?);
                 None
             }
+            Job::Resume { slot, file, promised, .. } => {
+                slot.put(IncomingFile::resume(&self.dir, &file, &promised)?);
+                None
+            }
             Job::Write { key, slot, block } => {
                 let buffer = self.write(&slot, block)?;
                 Some(StoreResult::Written { key, buffer, result: Ok(()) })
@@ -124,6 +139,11 @@ impl Writer {
             }
             Job::Discard { slot } => {
                 drop(slot.take());
+                None
+            }
+            Job::Leave { slot } => {
+                // After a failure, no file is left in the slot.
+                slot.take().into_iter().for_each(IncomingFile::leave);
                 None
             }
             Job::Raw { from, bytes } => Some(self.publish_raw(from, &bytes)),
@@ -184,9 +204,9 @@ enum Failure {
 impl Failure {
     fn of(job: &Job) -> Self {
         match job {
-            Job::Create { key, slot, .. } | Job::Publish { key, slot, .. } => {
-                Self::File { key: *key, slot: Arc::clone(slot) }
-            }
+            Job::Create { key, slot, .. }
+            | Job::Resume { key, slot, .. }
+            | Job::Publish { key, slot, .. } => Self::File { key: *key, slot: Arc::clone(slot) },
             Job::Write { key, slot, block } => {
                 let buffer_len = block.buffer_len();
                 Self::Block { key: *key, slot: Arc::clone(slot), buffer_len }
@@ -196,7 +216,7 @@ impl Failure {
                 bytes: bytes.len(),
                 blake3: blake3::Hash::from_bytes([0; 32]),
             },
-            Job::Discard { .. } => Self::Nothing,
+            Job::Discard { .. } | Job::Leave { .. } => Self::Nothing,
             #[cfg(test)]
             Job::Panic { key, slot } => Self::File { key: *key, slot: Arc::clone(slot) },
         }
