@@ -5,6 +5,7 @@ mod content_disposition;
 mod error;
 mod http;
 mod local;
+mod place;
 mod proxy;
 mod reach;
 mod speed;
@@ -134,8 +135,8 @@ pub fn fetch(
     }
     response.end(keeps_open);
     let digest = FileDigest::of(&hasher);
+    let (file, name) = place::put(file, dir, &name, bytes, digest)?;
     let path = dir.join(&name);
-    let file = file.persist(&path).map_err(|error| unwritable(&path, error.error))?;
     let content = Content::new(file).map_err(|error| unwritable(&path, error))?;
     Ok(Download { path, content: Arc::new(content), name, bytes, digest })
 }
@@ -280,6 +281,23 @@ mod tests {
         assert!(said.contains(&url) && said.contains("for 1s, less than 100 bytes/s"), "{said}");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         assert_eq!(fetch_above(0).unwrap().bytes, 20);
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let there = dir.path().join("file.bin");
+        std::fs::write(&there, "mine").unwrap();
+        for _ in 0..2 {
+            let download = fetch_into(&dir, &serve(OK)).unwrap();
+            assert_eq!(download.name, "file-1.bin");
+            assert_eq!(download.path, dir.path().join("file-1.bin"));
+            let mut bytes = [0; 2];
+            download.content.read_exact_at(&mut bytes, 0).unwrap();
+            assert_eq!(&bytes, b"hi");
+        }
+        assert_eq!(std::fs::read(there).unwrap(), b"mine");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
     #[test]

@@ -385,7 +385,8 @@ fn require_inode(dir: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn is_same_file(path: &Path, size: u64, digest: FileDigest) -> bool {
+/// Whether a regular file of this size and digest is at `path`.
+pub(crate) fn is_same_file(path: &Path, size: u64, digest: FileDigest) -> bool {
     let is_candidate =
         path.symlink_metadata().is_ok_and(|data| data.is_file() && data.len() == size);
     is_candidate && hash_file(path).is_ok_and(|actual| *actual.as_bytes() == digest.name())
