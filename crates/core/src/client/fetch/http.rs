@@ -10,7 +10,6 @@ use ureq::config::{Config, ConfigBuilder};
 use ureq::http::Response;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::typestate::{AgentScope, WithoutBody};
-use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body, BodyReader, Proxy, ProxyProtocol, RequestBuilder, Timeout};
 use url::{Host, Position, Url};
 
@@ -18,6 +17,7 @@ use super::connections::{Connections, Keeping, Lease};
 use super::content_disposition;
 use super::proxy::proxy_for;
 use super::reach::{JudgingResolver, Redirections, loses_https, seems_public, watched};
+use super::transport::connector;
 use super::{BUFFER_LEN, FetchConfig, FetchError};
 use crate::client::shown_url::shown_url;
 
@@ -107,7 +107,7 @@ fn plain_agent() -> Agent {
 }
 
 fn agent(config: Config) -> Agent {
-    Agent::with_parts(config, DefaultConnector::default(), JudgingResolver::default())
+    Agent::with_parts(config, connector(), JudgingResolver::default())
 }
 
 /// The agent with certificates, for HTTPS as well, which all tasks of a process share.
@@ -279,8 +279,8 @@ fn fetch_error(url: &str, error: ureq::Error) -> FetchError {
     }
 }
 
-/// Requests `url` without certificates, by `call`. A server may close a used connection at any time:
-/// the request is then repeated over a new one (RFC 9112, section 9.3.1).
+/// Requests `url` without certificates, by `call`. A server may close a used connection at any
+/// time: the request is then repeated over a new one (RFC 9112, section 9.3.1).
 fn get_plainly(
     url: &Url,
     call: impl Fn(RequestBuilder<WithoutBody>) -> Result<Response<Body>, ureq::Error>,

@@ -9,6 +9,7 @@ mod place;
 mod proxy;
 mod reach;
 mod speed;
+mod transport;
 
 pub use error::{FetchError, NOT_RESOLVED};
 pub use http::CERTIFICATES_VARIABLE;
@@ -18,11 +19,10 @@ pub use speed::SpeedFloor;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use siar_proto::FileDigest;
 
-use self::speed::SpeedWatch;
+use self::transport::BodyWatch;
 use super::shown_url::shown_url;
 use super::turns::Turn;
 use super::urls::local_path;
@@ -75,9 +75,10 @@ pub struct FetchConfig<'a> {
     pub keeps_open: bool,
 }
 
-/// Downloads `url` into a folder. No file is replaced: if a different one has the name, the download
-/// gets a number. `progress` is told the bytes so far and the total in bytes (zero if unknown). The
-/// file of a `file:` URL is not copied, only read. `turn` is given back when the download has ended.
+/// Downloads `url` into a folder. No file is replaced: if a different one has the name, the
+/// download gets a number. `progress` is told the bytes so far and the total in bytes (zero if
+/// unknown). The file of a `file:` URL is not copied, only read. `turn` is given back when the
+/// download has ended.
 ///
 /// # Errors
 /// The download failed; it leaves no file.
@@ -111,19 +112,18 @@ pub fn fetch(
     let buffer_len = usize::try_from(total).map_or(BUFFER_LEN, |total| total.saturating_add(1));
     let mut buffer = vec![0; if total == 0 { BUFFER_LEN } else { buffer_len.min(BUFFER_LEN) }];
     let mut bytes = 0;
-    let mut watch = SpeedWatch::new(speed);
+    let watch = BodyWatch::begin(speed);
     loop {
-        let asked = Instant::now();
-        let result = response.read(&mut buffer);
-        let slow_rate = watch.note(asked.elapsed(), *result.as_ref().unwrap_or(&0));
-        let read = match (result, slow_rate) {
-            (Ok(0), _) => break,
-            (Err(error), _) if error.kind() == io::ErrorKind::Interrupted => continue,
-            (_, Some(rate)) => {
-                return Err(FetchError::TooSlow { url: shown, rate, floor: speed });
+        let read = match response.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => {
+                return Err(match watch.slow_rate() {
+                    Some(rate) => FetchError::TooSlow { url: shown, rate, floor: speed },
+                    None => FetchError::Body { url: shown, bytes, error },
+                });
             }
-            (Ok(read), None) => read,
-            (Err(error), None) => return Err(FetchError::Body { url: shown, bytes, error }),
         };
         if bytes + read as u64 > limit {
             return Err(too_large());
@@ -133,6 +133,7 @@ pub fn fetch(
         bytes += read as u64;
         progress(bytes, total);
     }
+    drop(watch);
     response.end(keeps_open);
     let digest = FileDigest::of(&hasher);
     let (file, name) = place::put(file, dir, &name, bytes, digest)?;
@@ -255,15 +256,20 @@ mod tests {
         assert_eq!((download.name.as_str(), download.bytes), ("file.bin", 2));
     }
 
-    /// The server sends a byte now and then, each of which is progress.
+    /// The server sends a byte now and then: of the body, or of the frame of its first chunk.
     #[test]
     fn a_download_that_is_too_slow_is_given_up() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/file.bin", listener.local_addr().unwrap());
+        let url = format!("http://{}/", listener.local_addr().unwrap());
         std::thread::spawn(move || {
             for mut stream in listener.incoming().map_while(Result::ok) {
-                let _ = stream.read(&mut [0; 4096]).unwrap();
-                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n").unwrap();
+                let mut request = [0; 4096];
+                let _ = stream.read(&mut request).unwrap();
+                let frame: &[u8] = match request[5] {
+                    b'c' => b"Transfer-Encoding: chunked\r\n\r\n1;",
+                    _ => b"Content-Length: 20\r\n\r\n",
+                };
+                stream.write_all(&[&b"HTTP/1.1 200 OK\r\n"[..], frame].concat()).unwrap();
                 // The client may end the connection at any time.
                 while stream.write_all(b"x").is_ok() {
                     std::thread::sleep(Duration::from_millis(100));
@@ -271,16 +277,20 @@ mod tests {
             }
         });
         let dir = tempfile::tempdir().unwrap();
-        let fetch_above = |bytes_per_second| {
+        let fetch_above = |bytes_per_second, path: &str| {
             let speed = SpeedFloor { bytes_per_second, time: Duration::from_secs(1) };
-            fetch(Turn::wait(&url), &url, &FetchConfig { speed, ..config(&dir) }, |_, _| ())
+            let (url, config) = (format!("{url}{path}"), FetchConfig { speed, ..config(&dir) });
+            fetch(Turn::wait(&url), &url, &config, |_, _| ())
         };
-        let error = fetch_above(100).unwrap_err();
-        assert!(matches!(error, FetchError::TooSlow { rate: ..=11, .. }), "{error}");
-        let said = error.to_string();
-        assert!(said.contains(&url) && said.contains("for 1s, less than 100 bytes/s"), "{said}");
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-        assert_eq!(fetch_above(0).unwrap().bytes, 20);
+        for path in ["body", "chunk"] {
+            let error = fetch_above(100, path).unwrap_err();
+            assert!(matches!(error, FetchError::TooSlow { rate: ..100, .. }), "{error}");
+            let said = error.to_string();
+            assert!(said.contains("for 1s, less than 100 bytes/s"), "{said}");
+            assert!(said.starts_with(&format!("{url}{path}: ")), "{said}");
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        }
+        assert_eq!(fetch_above(0, "body").unwrap().bytes, 20);
     }
 
     #[test]
