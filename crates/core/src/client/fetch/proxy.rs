@@ -30,7 +30,7 @@ fn proxy_by(url: &Url, variable: impl Fn(&str) -> Option<String>) -> Result<Opti
     if url.host().is_some_and(|host| is_exception(&host, &exceptions)) {
         return Ok(None);
     }
-    let at_fault = |reason| format!("{name} \"{}\": {reason}", shown_url(&value));
+    let at_fault = |reason: String| format!("{name} \"{}\": {reason}", shown_url(&value));
     proxy_at(value.trim()).map(Some).map_err(at_fault)
 }
 
