@@ -1,7 +1,6 @@
 //! A receiving state machine that gets arbitrary datagrams.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use arbitrary::{Result, Unstructured};

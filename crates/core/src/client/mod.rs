@@ -3,6 +3,7 @@
 //! | module | job |
 //! |---|---|
 //! | [`urls`] | the URL list |
+//! | [`shown_url`] | URLs as people may see them |
 //! | [`task`] | the function that all four styles run |
 //! | [`turns`] | the number of downloads at once |
 //! | [`mod@fetch`] | the download of a URL to a file |
@@ -15,6 +16,7 @@ pub mod broadcast;
 mod drive;
 pub mod fetch;
 mod sender_watch;
+pub mod shown_url;
 pub mod task;
 pub mod turns;
 pub mod urls;

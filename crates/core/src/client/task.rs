@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::broadcast::{BroadcastConfig, BroadcastError, broadcast};
-use super::fetch::{FetchConfig, FetchError, NameSource, fetch};
+use super::fetch::{FetchConfig, FetchError, NameSource, Redirections, SpeedFloor, fetch};
 use super::turns::Turn;
 use super::urls::Task;
 use crate::event::{EventKind, Phase, TaskVoice};
@@ -23,6 +23,10 @@ pub struct TaskConfig {
     pub max_file: u64,
     /// Whether a server's `Content-Disposition` names its file.
     pub remote_name: bool,
+    /// Which redirections are followed.
+    pub redirections: Redirections,
+    /// The rate below which a download is given up.
+    pub speed: SpeedFloor,
     /// Simulated work between download and broadcast.
     pub delay: Duration,
     /// Whether the connection and the socket are kept for a moment, for the next task of the
@@ -98,6 +102,8 @@ fn perform(
             None => NameSource::Url,
         },
         limit: config.max_file,
+        redirections: config.redirections,
+        speed: config.speed,
         keeps_open: config.keeps_open,
     };
     let file = fetch(turn, &task.url, &fetch_config, progress)?;
@@ -154,6 +160,8 @@ mod tests {
             dir: PathBuf::from("."),
             max_file: u64::MAX,
             remote_name: false,
+            redirections: Redirections::Safe,
+            speed: SpeedFloor { bytes_per_second: 0, time: Duration::ZERO },
             delay: Duration::ZERO,
             keeps_open: false,
             broadcast: BroadcastConfig {

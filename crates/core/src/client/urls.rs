@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use url::Url;
 
+use super::shown_url::{escaped, shown_url};
+
 /// One task: a key and the URL to download.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Task {
@@ -52,7 +54,7 @@ pub enum UrlListError {
         error: std::io::Error,
     },
     /// The list is not a TOML table of strings.
-    #[error("URL list {path}: expected lines like name = \"https://…\": {error}")]
+    #[error("URL list {path}: expected lines like name = \"https://…\": {}", shown_lines(.error))]
     Parse {
         /// The path of the list.
         path: PathBuf,
@@ -66,7 +68,7 @@ pub enum UrlListError {
         name: String,
     },
     /// An entry is not a URL that can be downloaded.
-    #[error("{name}: {url:?} is not an http:// or https:// URL")]
+    #[error("{}: \"{}\" is not an http:// or https:// URL", escaped(.name), shown_url(.url))]
     NotAUrl {
         /// The entry's key.
         name: String,
@@ -75,15 +77,16 @@ pub enum UrlListError {
     },
     /// An argument of the command line is neither a URL nor a path.
     #[error(
-        "{argument:?} is neither an http://, https:// or file:// URL nor a file that is here{}",
-        scheme_hint(argument)
+        "\"{}\" is neither an http://, https:// or file:// URL nor a file that is here{}",
+        shown_url(.argument),
+        scheme_hint(.argument)
     )]
     NoSuchFile {
         /// The argument as it was given.
         argument: String,
     },
     /// Two arguments of the command line have the same name.
-    #[error("two files have the key {name}: give each NAME=URL another name")]
+    #[error("two files have the key {}: give each NAME=URL another name", escaped(.name))]
     Twice {
         /// The name.
         name: String,
@@ -181,6 +184,12 @@ fn check(name: String, url: String) -> Result<Task, UrlListError> {
     }
 }
 
+/// Returns the lines of an error that quotes the list, as they may be printed.
+fn shown_lines(error: &toml::de::Error) -> String {
+    let lines: Vec<_> = error.to_string().lines().map(shown_url).collect();
+    lines.join("\n")
+}
+
 /// What the argument is, if it is here and no file, or the question whether a URL's scheme is
 /// missing, if it looks like a host with a path.
 fn scheme_hint(argument: &str) -> String {
@@ -192,7 +201,7 @@ fn scheme_hint(argument: &str) -> String {
     let host = argument.split(['/', ':']).next().unwrap_or_default();
     let is_host = host.contains('.') && !host.starts_with('.') && !host.ends_with('.');
     if is_host && !argument.contains("://") {
-        format!(": did you mean https://{argument}?")
+        format!(": did you mean https://{}?", shown_url(argument))
     } else {
         String::new()
     }
@@ -309,6 +318,23 @@ mod tests {
             let list = format!("\"{name}\" = \"https://a/b\"");
             let error = parse(Path::new("list"), &list).unwrap_err();
             assert!(matches!(error, UrlListError::Name { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn errors_show_no_password_and_nothing_that_a_terminal_obeys() {
+        let list = |text: &str| parse(Path::new("list"), text).unwrap_err().to_string();
+        let argument = |text: &str| from_arguments(&[text.to_owned()]).unwrap_err().to_string();
+        for error in [
+            list(r#""\u202ea" = "ftp://user:secret@a/\u001b[2J""#),
+            list("a = \"http://user:secret@a/\u{1b}[2J"),
+            argument("ftp://user:secret@a/\u{202e}"),
+            argument("user:secret@example.org/\u{1b}b"),
+            argument("a=user:secret@example.org/\u{1b}b"),
+        ] {
+            let is_obeyed = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
+            assert!(!error.contains("secret") && !error.contains(is_obeyed), "{error:?}");
+            assert!(error.contains("user:***@"), "{error:?}");
         }
     }
 

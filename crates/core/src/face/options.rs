@@ -12,6 +12,7 @@ use siar_proto::SlowReceivers;
 
 use super::values::{bind_address, buffer_size, duration, rate, size};
 use crate::client::broadcast::{BroadcastConfig, Wire};
+use crate::client::fetch::{Redirections, SpeedFloor};
 use crate::client::task::TaskConfig;
 use crate::client::urls::{self, Task, UrlListError};
 use crate::event::Style;
@@ -69,6 +70,15 @@ pub struct ClientOptions {
     /// Name a file as the server's Content-Disposition does, if it does (as curl -OJ)
     #[arg(long, env = "SIAR_REMOTE_NAME", value_parser = flag())]
     pub remote_name: bool,
+    /// Redirections to follow: safe ones (none from a public address to one that is not, none from https to http), or any
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t = RedirectChoice::Safe, env = "SIAR_ALLOW_REDIRECTS")]
+    pub allow_redirects: RedirectChoice,
+    /// Give up a download slower than this, in bytes per second, e.g. 10KiB; 0: never
+    #[arg(long, value_name = "BYTES/S", default_value = "100", value_parser = size, env = "SIAR_SPEED_LIMIT")]
+    pub speed_limit: u64,
+    /// The time over which that speed is measured, a second at least
+    #[arg(long, value_name = "DUR", default_value = "30s", value_parser = duration, env = "SIAR_SPEED_TIME")]
+    pub speed_time: Duration,
     /// Largest number of workers at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), env = "SIAR_WORKERS")]
     pub workers: Option<u16>,
@@ -133,6 +143,15 @@ pub enum ColorChoice {
     Always,
     /// Never.
     Never,
+}
+
+/// The values of `--allow-redirects`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RedirectChoice {
+    /// None from a public address to one that is not, and none from https to http.
+    Safe,
+    /// All.
+    Any,
 }
 
 /// The values of `--slow`.
@@ -271,6 +290,11 @@ impl ClientOptions {
             dir: self.dir.clone(),
             max_file: self.max_file.unwrap_or(u64::MAX),
             remote_name: self.remote_name,
+            redirections: match self.allow_redirects {
+                RedirectChoice::Safe => Redirections::Safe,
+                RedirectChoice::Any => Redirections::Any,
+            },
+            speed: SpeedFloor { bytes_per_second: self.speed_limit, time: self.speed_time },
             delay: self.delay,
             keeps_open,
             broadcast: BroadcastConfig {
@@ -347,6 +371,24 @@ mod tests {
     fn the_parsers_are_sound() {
         ClientOptions::command().debug_assert();
         ServerOptions::command().debug_assert();
+    }
+
+    #[test]
+    fn sources_are_bounded_unless_that_is_unwanted() {
+        let config = |arguments: &[&str]| {
+            let arguments = [&["mt"][..], arguments].concat();
+            ClientOptions::parse_from(arguments).task_config(1, false)
+        };
+        let (usual, bold) = (
+            config(&[]),
+            config(&["--allow-redirects", "any", "--speed-limit", "0", "--speed-time", "1m"]),
+        );
+        let floor = |bytes_per_second, seconds| SpeedFloor {
+            bytes_per_second,
+            time: Duration::from_secs(seconds),
+        };
+        assert_eq!((usual.redirections, usual.speed), (Redirections::Safe, floor(100, 30)));
+        assert_eq!((bold.redirections, bold.speed), (Redirections::Any, floor(0, 60)));
     }
 
     #[test]

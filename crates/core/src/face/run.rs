@@ -19,6 +19,7 @@ use super::options::{ClientOptions, ConsoleOptions, ServerOptions};
 use super::script_lines;
 use crate::client::activity::TaskTimeout;
 use crate::client::fetch::NOT_RESOLVED;
+use crate::client::shown_url::shown_url;
 use crate::client::task::TaskConfig;
 use crate::client::turns;
 use crate::client::urls::Task;
@@ -107,7 +108,7 @@ impl Run {
 
     /// Prints the Python scripts' line for a task that begins (`multi_process.py`, line 15).
     pub fn print_downloading(&self, task: &Task) {
-        self.tell(EventKind::TaskQueued { url: task.url.clone() }, Some(&task.name));
+        self.tell(EventKind::TaskQueued { url: shown_url(&task.url) }, Some(&task.name));
     }
 
     /// Prints the Python scripts' last line, after all results (`multi_process.py`, line 27).

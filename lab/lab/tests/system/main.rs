@@ -6,6 +6,7 @@ mod delivery;
 mod failures;
 mod first_steps;
 mod hostile_neighbours;
+mod hostile_sources;
 mod keys;
 mod lab;
 mod ordinary_machines;
@@ -102,6 +103,13 @@ fn main() {
         trial("a_server_stopped_at_half_a_file".into(), shared_machine::stopped_at_half_a_file),
         trial("keys_that_are_no_secret".into(), shared_machine::keys_that_are_no_secret),
         trial("a_failing_sync_is_no_confirmation".into(), shared_machine::failing_sync),
+        trial(
+            "no_redirection_leads_from_outside_to_inside".into(),
+            hostile_sources::redirects_inside,
+        ),
+        trial("a_trickling_source_is_given_up".into(), hostile_sources::trickles),
+        trial("no_password_of_a_url_is_shown".into(), hostile_sources::password_in_url),
+        trial("a_download_replaces_no_file".into(), hostile_sources::names_that_are_taken),
         trial("raw_reaches_a_python_server".into(), raw::raw_to_python)
             .with_ignored_flag(!has("python3")),
         trial("a_python_client_reaches_the_server".into(), raw::raw_from_python)

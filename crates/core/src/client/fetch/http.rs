@@ -9,14 +9,17 @@ use std::time::{Duration, Instant};
 use ureq::config::{Config, ConfigBuilder};
 use ureq::http::Response;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::typestate::AgentScope;
-use ureq::{Agent, Body, BodyReader, Proxy, ProxyProtocol, Timeout};
+use ureq::typestate::{AgentScope, WithoutBody};
+use ureq::{Agent, Body, BodyReader, Proxy, ProxyProtocol, RequestBuilder, Timeout};
 use url::{Host, Position, Url};
 
 use super::connections::{Connections, Keeping, Lease};
 use super::content_disposition;
 use super::proxy::proxy_for;
-use super::{BUFFER_LEN, FetchError};
+use super::reach::{JudgingResolver, Redirections, loses_https, seems_public, watched};
+use super::transport::connector;
+use super::{BUFFER_LEN, FetchConfig, FetchError};
+use crate::client::shown_url::shown_url;
 
 /// The longest wait for a host's address: less than the usual `--timeout`, so that the reason of a
 /// failure is told.
@@ -100,7 +103,11 @@ static CONNECTIONS: LazyLock<Connections<Agent>> =
     LazyLock::new(|| Connections::new(KEEPING, plain_agent));
 
 fn plain_agent() -> Agent {
-    Agent::new_with_config(CONFIG.clone())
+    agent(CONFIG.clone())
+}
+
+fn agent(config: Config) -> Agent {
+    Agent::with_parts(config, connector(), JudgingResolver::default())
 }
 
 /// The agent with certificates, for HTTPS as well, which all tasks of a process share.
@@ -112,7 +119,7 @@ static TRUSTING_AGENT: LazyLock<Result<Agent, String>> = LazyLock::new(|| {
     };
     let tls = TlsConfig::builder().root_certs(root_certs).build();
     // An idle connection would stay open: nothing closes it in time.
-    Ok(Agent::new_with_config(config(|config| config.tls_config(tls).max_idle_connections(0))))
+    Ok(agent(config(|config| config.tls_config(tls).max_idle_connections(0))))
 });
 
 fn config(set: impl FnOnce(ConfigBuilder<AgentScope>) -> ConfigBuilder<AgentScope>) -> Config {
@@ -134,13 +141,18 @@ fn config(set: impl FnOnce(ConfigBuilder<AgentScope>) -> ConfigBuilder<AgentScop
     set(config).build()
 }
 
-/// Requests `url`.
+/// Requests `url`, which errors name as `shown`.
 ///
 /// # Errors
-/// The server cannot be reached, refuses the request, or is not trusted.
-pub(super) fn get(url: &str) -> Result<HttpResponse, FetchError> {
+/// The server cannot be reached, refuses the request, is not trusted, or redirects to where it must
+/// not.
+pub(super) fn get(
+    url: &str,
+    shown: &str,
+    config: &FetchConfig<'_>,
+) -> Result<HttpResponse, FetchError> {
     let mut lease = CONNECTIONS.lease();
-    let response = respond(url, &mut lease)?;
+    let response = respond(url, shown, config, &mut lease)?;
     let total = response.body().content_length().unwrap_or(0);
     let disposition = response.headers().get("content-disposition");
     let file_name = disposition.and_then(|value| content_disposition::file_name(value.as_bytes()));
@@ -149,49 +161,101 @@ pub(super) fn get(url: &str) -> Result<HttpResponse, FetchError> {
 }
 
 /// Follows redirections from `url` to a response that is none.
-fn respond(url: &str, lease: &mut Lease<'_, Agent>) -> Result<Response<Body>, FetchError> {
+fn respond(
+    url: &str,
+    shown: &str,
+    config: &FetchConfig<'_>,
+    lease: &mut Lease<'_, Agent>,
+) -> Result<Response<Body>, FetchError> {
+    let wrongly = |reason| FetchError::Redirection { url: shown.to_owned(), reason };
     // Parsing also encodes the URL as browsers do: spaces, for example.
-    let parsed = Url::parse(url);
-    let mut requested = parsed.map_err(|error| redirected_wrongly(url, error.to_string()))?;
+    let mut to = Url::parse(url).map_err(|error| wrongly(error.to_string()))?;
+    let stall_timeout = config.speed.longest_wait(STALL_TIMEOUT);
+    // The public URL that has redirected to this one, if this one must be public for that.
+    let mut from = None;
     for _ in 0..=MAX_REDIRECTS {
-        let response = request(&requested, url, lease)?;
+        let hop = Hop { to: &to, from: from.as_ref(), shown, stall_timeout };
+        let (response, is_public) = hop.request(lease)?;
         if !response.status().is_redirection() {
             return Ok(response);
         }
-        requested =
-            redirected(&requested, &response).map_err(|reason| redirected_wrongly(url, reason))?;
+        let next = redirected(&to, &response).map_err(wrongly)?;
+        if config.redirections == Redirections::Safe {
+            if loses_https(&to, &next) {
+                return Err(unsafe_redirection(&to, &next, "without the safety of https://"));
+            }
+            from = is_public.then_some(to);
+        }
+        to = next;
         drop(response);
         lease.close();
     }
-    Err(fetch_error(url, ureq::Error::TooManyRedirects))
+    Err(fetch_error(shown, ureq::Error::TooManyRedirects))
 }
 
-fn redirected_wrongly(url: &str, reason: String) -> FetchError {
-    FetchError::Redirection { url: url.to_owned(), reason }
+fn unsafe_redirection(from: &Url, to: &Url, how: &str) -> FetchError {
+    let [from, to] = [from, to].map(|url| shown_url(url.as_str()));
+    FetchError::UnsafeRedirection { from, to, how: how.to_owned() }
 }
 
-/// Requests `requested`, to which `url` has led, over a kept connection, or with certificates.
-fn request(
-    requested: &Url,
-    url: &str,
-    lease: &mut Lease<'_, Agent>,
-) -> Result<Response<Body>, FetchError> {
-    let proxy =
-        proxy_for(requested).map_err(|reason| FetchError::Proxy { url: url.to_owned(), reason })?;
-    let shown = match &proxy {
-        Some(proxy) => format!("{url} (through the proxy {}:{})", proxy.host(), proxy.port()),
-        None => url.to_owned(),
-    };
-    let failed = |error| fetch_error(&shown, error);
-    // A limit of the time for a look-up costs a thread, which an address does not need.
-    let has_name = proxy.is_some() || matches!(requested.host(), Some(Host::Domain(_)));
-    let resolve_timeout = has_name.then_some(RESOLVE_TIMEOUT);
-    if !needs_certificates(requested, proxy.as_ref()) {
-        return get_plainly(requested, proxy.as_ref(), resolve_timeout, lease).map_err(failed);
+/// One request on the way to a response that is no redirection.
+struct Hop<'a> {
+    to: &'a Url,
+    /// The URL that has redirected to `to`, if `to` must be public.
+    from: Option<&'a Url>,
+    /// The URL that errors name.
+    shown: &'a str,
+    stall_timeout: Duration,
+}
+
+impl Hop<'_> {
+    /// Makes the request, over a kept connection or with certificates. Returns also whether the
+    /// server may be a public one.
+    fn request(&self, lease: &mut Lease<'_, Agent>) -> Result<(Response<Body>, bool), FetchError> {
+        let proxy = proxy_for(self.to)
+            .map_err(|reason| FetchError::Proxy { url: self.shown.to_owned(), reason })?;
+        let shown = match &proxy {
+            Some(proxy) => {
+                format!("{} (through the proxy {}:{})", self.shown, proxy.host(), proxy.port())
+            }
+            None => self.shown.to_owned(),
+        };
+        // A proxy looks a name up itself: what it finds cannot be judged here.
+        let seems_public = proxy.is_some() && seems_public(self.to);
+        if let Some(from) = self.from.filter(|_| proxy.is_some() && !seems_public) {
+            return Err(unsafe_redirection(from, self.to, "whose host is not a public one"));
+        }
+        let only_public = self.from.is_some() && proxy.is_none();
+        let (result, seen) = watched(only_public, || self.call(proxy.as_ref(), lease));
+        let response = match (result?, self.from, seen.address_inside()) {
+            (Ok(response), ..) => response,
+            (Err(_), Some(from), Some(address)) if only_public => {
+                let how = format!("whose address {address} is not a public one");
+                return Err(unsafe_redirection(from, self.to, &how));
+            }
+            (Err(error), ..) => return Err(fetch_error(&shown, error)),
+        };
+        Ok((response, if proxy.is_some() { seems_public } else { seen.may_be_public() }))
     }
-    let agent = TRUSTING_AGENT.as_ref().map_err(|error| FetchError::Trust(error.clone()))?;
-    let request = agent.get(requested.as_str()).config().proxy(proxy);
-    request.timeout_resolve(resolve_timeout).build().call().map_err(failed)
+
+    fn call(
+        &self,
+        proxy: Option<&Proxy>,
+        lease: &mut Lease<'_, Agent>,
+    ) -> Result<Result<Response<Body>, ureq::Error>, FetchError> {
+        // A limit of the time for a look-up costs a thread, which an address does not need.
+        let has_name = proxy.is_some() || matches!(self.to.host(), Some(Host::Domain(_)));
+        let set = |request: RequestBuilder<WithoutBody>| {
+            let config = request.config().proxy(proxy.cloned());
+            let config = config.timeout_resolve(has_name.then_some(RESOLVE_TIMEOUT));
+            config.timeout_per_read(Some(self.stall_timeout)).build().call()
+        };
+        if !needs_certificates(self.to, proxy) {
+            return Ok(get_plainly(self.to, set, lease));
+        }
+        let agent = TRUSTING_AGENT.as_ref().map_err(|error| FetchError::Trust(error.clone()))?;
+        Ok(set(agent.get(self.to.as_str())))
+    }
 }
 
 /// The error of a request for `url`.
@@ -215,23 +279,18 @@ fn fetch_error(url: &str, error: ureq::Error) -> FetchError {
     }
 }
 
-/// Requests `url` without certificates. A server may close a used connection at any time: the
-/// request is then repeated over a new one (RFC 9112, section 9.3.1).
+/// Requests `url` without certificates, by `call`. A server may close a used connection at any
+/// time: the request is then repeated over a new one (RFC 9112, section 9.3.1).
 fn get_plainly(
     url: &Url,
-    proxy: Option<&Proxy>,
-    resolve_timeout: Option<Duration>,
+    call: impl Fn(RequestBuilder<WithoutBody>) -> Result<Response<Body>, ureq::Error>,
     lease: &mut Lease<'_, Agent>,
 ) -> Result<Response<Body>, ureq::Error> {
     let origin = &url[..Position::BeforePath];
-    let call = |lease: &mut Lease<'_, Agent>| {
-        let request = lease.connection(origin).get(url.as_str()).config().proxy(proxy.cloned());
-        request.timeout_resolve(resolve_timeout).build().call()
-    };
-    match call(lease) {
+    match call(lease.connection(origin).get(url.as_str())) {
         Err(ureq::Error::Io(_)) if lease.has_served() => {
             lease.close();
-            call(lease)
+            call(lease.connection(origin).get(url.as_str()))
         }
         result => result,
     }
@@ -251,11 +310,12 @@ fn redirected(url: &Url, response: &Response<Body>) -> Result<Url, String> {
         return Err(format!("the server answered {} without a location", response.status()));
     };
     let location = String::from_utf8_lossy(location.as_bytes());
-    let to = url.join(&location).map_err(|error| format!("{location:?}: {error}"))?;
+    let shown = || shown_url(&location);
+    let to = url.join(&location).map_err(|error| format!("\"{}\": {error}", shown()))?;
     if matches!(to.scheme(), "http" | "https") {
         Ok(to)
     } else {
-        Err(format!("{location:?} is neither http:// nor https://"))
+        Err(format!("\"{}\" is neither http:// nor https://", shown()))
     }
 }
 
@@ -307,7 +367,7 @@ mod tests {
         [(); 2].map(|()| {
             let mut lease = connections.lease();
             let url = Url::parse(url).unwrap();
-            let mut response = get_plainly(&url, None, None, &mut lease).unwrap();
+            let mut response = get_plainly(&url, RequestBuilder::call, &mut lease).unwrap();
             assert_eq!(response.body_mut().read_to_string().unwrap(), "hi");
             let has_served = lease.has_served();
             lease.keep();
@@ -323,6 +383,25 @@ mod tests {
     #[test]
     fn what_a_closed_connection_did_not_answer_is_asked_again() {
         assert_eq!(get_twice(&serve_over_connections(vec![1, 1])), [false, false]);
+    }
+
+    #[test]
+    fn no_public_server_leads_to_what_is_not_public() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        listener.set_nonblocking(true).unwrap();
+        let from = Url::parse("http://user:secret@example.org/a").unwrap();
+        for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"] {
+            let to = Url::parse(&format!("http://{host}:{port}/b")).unwrap();
+            let hop = Hop { to: &to, from: Some(&from), shown: "a", stall_timeout: STALL_TIMEOUT };
+            let error = hop.request(&mut CONNECTIONS.lease()).unwrap_err();
+            assert!(matches!(error, FetchError::UnsafeRedirection { .. }), "{error}");
+            let said = error.to_string();
+            assert!(said.starts_with("http://user:***@example.org/a: redirects to "), "{said}");
+            assert!(said.contains(to.as_str()), "{said}");
+            let asked = listener.accept().unwrap_err();
+            assert_eq!(asked.kind(), io::ErrorKind::WouldBlock);
+        }
     }
 
     #[test]

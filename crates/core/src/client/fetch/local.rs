@@ -164,11 +164,20 @@ fn left_subtree_pieces(pieces: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::NameSource;
+    use std::time::Duration;
+
+    use super::super::{NameSource, Redirections, SpeedFloor};
     use super::*;
 
     fn config(dir: &Path) -> FetchConfig<'_> {
-        FetchConfig { dir, name: NameSource::Url, limit: u64::MAX, keeps_open: false }
+        FetchConfig {
+            dir,
+            name: NameSource::Url,
+            limit: u64::MAX,
+            redirections: Redirections::Safe,
+            speed: SpeedFloor { bytes_per_second: 0, time: Duration::ZERO },
+            keeps_open: false,
+        }
     }
 
     fn opened(bytes: &[u8], limit: u64) -> Result<Download, FetchError> {

@@ -2,11 +2,19 @@
 
 mod connections;
 mod content_disposition;
+mod error;
 mod http;
 mod local;
+mod place;
 mod proxy;
+mod reach;
+mod speed;
+mod transport;
 
+pub use error::{FetchError, NOT_RESOLVED};
 pub use http::CERTIFICATES_VARIABLE;
+pub use reach::Redirections;
+pub use speed::SpeedFloor;
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -14,6 +22,8 @@ use std::sync::Arc;
 
 use siar_proto::FileDigest;
 
+use self::transport::BodyWatch;
+use super::shown_url::shown_url;
 use super::turns::Turn;
 use super::urls::local_path;
 use crate::io::store::{
@@ -29,103 +39,12 @@ pub struct Download {
     pub path: PathBuf,
     /// The open file.
     pub content: Arc<Content>,
-    /// The file's name, from the URL's path.
+    /// The file's name: the chosen one, or the numbered one that the download got in its place.
     pub name: String,
     /// The file's size, in bytes.
     pub bytes: u64,
     /// The digest of the file.
     pub digest: FileDigest,
-}
-
-/// The words of the error message when a host's address cannot be found.
-pub const NOT_RESOLVED: &str = "the host's name cannot be looked up";
-
-/// The reason why a URL could not be downloaded.
-#[derive(Debug, thiserror::Error)]
-pub enum FetchError {
-    /// The server cannot be reached, refuses the request, or aborts.
-    #[error("{url}: {error}")]
-    Http {
-        /// The URL.
-        url: String,
-        /// The reason.
-        error: Box<ureq::Error>,
-    },
-    /// The address of the server, or of the proxy, cannot be found.
-    #[error("{url}: {NOT_RESOLVED}: {reason}")]
-    NotResolved {
-        /// The URL.
-        url: String,
-        /// The reason.
-        reason: String,
-    },
-    /// A redirection leads nowhere.
-    #[error("{url}: redirected wrongly: {reason}")]
-    Redirection {
-        /// The URL.
-        url: String,
-        /// The reason.
-        reason: String,
-    },
-    /// The environment names a proxy that cannot be used.
-    #[error("{url}: no proxy can be chosen: {reason}")]
-    Proxy {
-        /// The URL.
-        url: String,
-        /// The variable, its value and the reason.
-        reason: String,
-    },
-    /// The body ended too early or stalled.
-    #[error("{url}: broke off after {bytes} bytes: {error}")]
-    Body {
-        /// The URL.
-        url: String,
-        /// The number of bytes that were received before.
-        bytes: u64,
-        /// The reason.
-        error: io::Error,
-    },
-    /// The file is larger than the limit.
-    #[error("{url}: more than {limit} bytes, the limit for one file")]
-    TooLarge {
-        /// The URL.
-        url: String,
-        /// The limit, in bytes.
-        limit: u64,
-    },
-    /// A local file cannot be read.
-    #[error("{path}: cannot be read: {error}")]
-    Read {
-        /// The path of the file.
-        path: PathBuf,
-        /// The reason.
-        error: io::Error,
-    },
-    /// A file whose size is known only at its end cannot be read to there.
-    #[error("{path}: cannot be read to its end: {error}")]
-    Copy {
-        /// The path of the file.
-        path: PathBuf,
-        /// The reason.
-        error: io::Error,
-    },
-    /// The path leads to a folder or a pipe, not to a file.
-    #[error("{path}: is not a regular file")]
-    NotAFile {
-        /// The path.
-        path: PathBuf,
-    },
-    /// The trusted certificates cannot be used.
-    #[error("{0}")]
-    Trust(String),
-    /// The file cannot be written.
-    #[error("{path}: {error}")]
-    Write {
-        /// The path of the file or folder.
-        path: PathBuf,
-        /// The reason.
-        error: io::Error,
-    },
 }
 
 /// Where a file's name comes from.
@@ -148,38 +67,43 @@ pub struct FetchConfig<'a> {
     pub name: NameSource<'a>,
     /// The largest file, in bytes.
     pub limit: u64,
+    /// Which redirections are followed.
+    pub redirections: Redirections,
+    /// The rate below which the download is given up.
+    pub speed: SpeedFloor,
     /// Whether the next download of this process may use the same connection.
     pub keeps_open: bool,
 }
 
-/// Downloads `url` into a folder; a file of the same name is replaced once the download is
-/// complete. `progress` is told the bytes so far and the total in bytes (zero if unknown). The file
-/// of a `file:` URL is not copied, only read. `turn` is given back when the download has ended.
+/// Downloads `url` into a folder. No file is replaced: if a different one has the name, the
+/// download gets a number. `progress` is told the bytes so far and the total in bytes (zero if
+/// unknown). The file of a `file:` URL is not copied, only read. `turn` is given back when the
+/// download has ended.
 ///
 /// # Errors
-/// The download failed; nothing is left under the file's name that was not there before.
+/// The download failed; it leaves no file.
 pub fn fetch(
     turn: Turn,
     url: &str,
     config: &FetchConfig<'_>,
     mut progress: impl FnMut(u64, u64) + Send,
 ) -> Result<Download, FetchError> {
-    let FetchConfig { dir, name, limit, keeps_open } = *config;
+    let FetchConfig { dir, name, limit, speed, keeps_open, .. } = *config;
     // The turn is held until the connection is free: the server may have no thread for another one.
     let _turn = turn;
     if let Some(path) = local_path(url) {
         let name = chosen_name(name, url, None);
         return local::open(&path, name, config, &mut progress);
     }
-    let mut response = http::get(url)?;
+    let shown = shown_url(url);
+    let mut response = http::get(url, &shown, config)?;
     let total = response.content_length();
-    let too_large = || FetchError::TooLarge { url: url.to_owned(), limit };
+    let too_large = || FetchError::TooLarge { url: shown.clone(), limit };
     if total > limit {
         return Err(too_large());
     }
     let name = chosen_name(name, url, response.file_name());
     let name = shortened_file_name(&name, longest_name(dir));
-    let path = dir.join(&name);
     let unwritable = |path: &Path, error| FetchError::Write { path: path.to_owned(), error };
     let mut file = temporary_file(dir).map_err(|error| unwritable(dir, error))?;
 
@@ -188,25 +112,33 @@ pub fn fetch(
     let buffer_len = usize::try_from(total).map_or(BUFFER_LEN, |total| total.saturating_add(1));
     let mut buffer = vec![0; if total == 0 { BUFFER_LEN } else { buffer_len.min(BUFFER_LEN) }];
     let mut bytes = 0;
+    let watch = BodyWatch::begin(speed);
     loop {
         let read = match response.read(&mut buffer) {
             Ok(0) => break,
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(FetchError::Body { url: url.to_owned(), bytes, error }),
+            Err(error) => {
+                return Err(match watch.slow_rate() {
+                    Some(rate) => FetchError::TooSlow { url: shown, rate, floor: speed },
+                    None => FetchError::Body { url: shown, bytes, error },
+                });
+            }
         };
         if bytes + read as u64 > limit {
             return Err(too_large());
         }
         hasher.update(&buffer[..read]);
-        file.write_all(&buffer[..read]).map_err(|error| unwritable(&path, error))?;
+        file.write_all(&buffer[..read]).map_err(|error| unwritable(&dir.join(&name), error))?;
         bytes += read as u64;
         progress(bytes, total);
     }
+    drop(watch);
     response.end(keeps_open);
-    let file = file.persist(&path).map_err(|error| unwritable(&path, error.error))?;
-    let content = Content::new(file).map_err(|error| unwritable(&path, error))?;
     let digest = FileDigest::of(&hasher);
+    let (file, name) = place::put(file, dir, &name, bytes, digest)?;
+    let path = dir.join(&name);
+    let content = Content::new(file).map_err(|error| unwritable(&path, error))?;
     Ok(Download { path, content: Arc::new(content), name, bytes, digest })
 }
 
@@ -234,6 +166,7 @@ pub fn file_name(url: &str) -> String {
 mod tests {
     use super::*;
     use std::net::TcpListener;
+    use std::time::Duration;
 
     #[test]
     fn names_come_from_the_path() {
@@ -254,7 +187,14 @@ mod tests {
     }
 
     fn config(dir: &tempfile::TempDir) -> FetchConfig<'_> {
-        FetchConfig { dir: dir.path(), name: NameSource::Url, limit: u64::MAX, keeps_open: false }
+        FetchConfig {
+            dir: dir.path(),
+            name: NameSource::Url,
+            limit: u64::MAX,
+            redirections: Redirections::Safe,
+            speed: SpeedFloor { bytes_per_second: 100, time: Duration::from_secs(30) },
+            keeps_open: false,
+        }
     }
 
     const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
@@ -314,6 +254,60 @@ mod tests {
         let url = serve_each(vec![MOVED, MOVED, OK]);
         let download = fetch_into(&dir, &url).unwrap();
         assert_eq!((download.name.as_str(), download.bytes), ("file.bin", 2));
+    }
+
+    /// The server sends a byte now and then: of the body, or of the frame of its first chunk.
+    #[test]
+    fn a_download_that_is_too_slow_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                let mut request = [0; 4096];
+                let _ = stream.read(&mut request).unwrap();
+                let frame: &[u8] = match request[5] {
+                    b'c' => b"Transfer-Encoding: chunked\r\n\r\n1;",
+                    _ => b"Content-Length: 20\r\n\r\n",
+                };
+                stream.write_all(&[&b"HTTP/1.1 200 OK\r\n"[..], frame].concat()).unwrap();
+                // The client may end the connection at any time.
+                while stream.write_all(b"x").is_ok() {
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+            }
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let fetch_above = |bytes_per_second, path: &str| {
+            let speed = SpeedFloor { bytes_per_second, time: Duration::from_secs(1) };
+            let (url, config) = (format!("{url}{path}"), FetchConfig { speed, ..config(&dir) });
+            fetch(Turn::wait(&url), &url, &config, |_, _| ())
+        };
+        for path in ["body", "chunk"] {
+            let error = fetch_above(100, path).unwrap_err();
+            assert!(matches!(error, FetchError::TooSlow { rate: ..100, .. }), "{error}");
+            let said = error.to_string();
+            assert!(said.contains("for 1s, less than 100 bytes/s"), "{said}");
+            assert!(said.starts_with(&format!("{url}{path}: ")), "{said}");
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        }
+        assert_eq!(fetch_above(0, "body").unwrap().bytes, 20);
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let there = dir.path().join("file.bin");
+        std::fs::write(&there, "mine").unwrap();
+        for _ in 0..2 {
+            let download = fetch_into(&dir, &serve(OK)).unwrap();
+            assert_eq!(download.name, "file-1.bin");
+            assert_eq!(download.path, dir.path().join("file-1.bin"));
+            let mut bytes = [0; 2];
+            download.content.read_exact_at(&mut bytes, 0).unwrap();
+            assert_eq!(&bytes, b"hi");
+        }
+        assert_eq!(std::fs::read(there).unwrap(), b"mine");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
     #[test]

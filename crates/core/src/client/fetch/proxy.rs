@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use ureq::{Proxy, ProxyProtocol};
 use url::{Host, Url};
 
+use crate::client::shown_url::shown_url;
+
 /// Returns the proxy for `url`, or `None` if the request goes to the server itself.
 ///
 /// # Errors
@@ -28,7 +30,8 @@ fn proxy_by(url: &Url, variable: impl Fn(&str) -> Option<String>) -> Result<Opti
     if url.host().is_some_and(|host| is_exception(&host, &exceptions)) {
         return Ok(None);
     }
-    proxy_at(value.trim()).map(Some).map_err(|reason| format!("{name} {value:?}: {reason}"))
+    let at_fault = |reason: String| format!("{name} \"{}\": {reason}", shown_url(&value));
+    proxy_at(value.trim()).map(Some).map_err(at_fault)
 }
 
 /// The port of a proxy that is given without one, as in curl.
@@ -161,6 +164,8 @@ mod tests {
         let url = Url::parse("http://a/b").unwrap();
         let by =
             |value: &str| proxy_by(&url, |name| (name == "http_proxy").then(|| value.to_owned()));
+        let error = by("ftp://user:secret@p\u{1b}").unwrap_err();
+        assert!(error.contains("ftp://user:***@p") && !error.contains('\u{1b}'), "{error}");
         for value in ["ftp://p", "socks5h://p:1", "http://p:99999", "p:0", "http://p:x"] {
             assert!(by(value).unwrap_err().contains("http_proxy"), "{value}");
         }

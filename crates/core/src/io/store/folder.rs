@@ -93,6 +93,20 @@ pub(crate) fn longest_name(dir: &Path) -> usize {
     (longest - NUMBER_LEN).min(LONGEST_NAME)
 }
 
+/// Gives a file the name `path` unless another file has it, in a folder that was not examined.
+pub(crate) fn persist_new(
+    file: NamedTempFile,
+    path: &Path,
+) -> Result<File, tempfile::PersistError> {
+    match file.persist_noclobber(path) {
+        // The file system may know neither `RENAME_NOREPLACE` nor hard links.
+        Err(error) if error.error.kind() != ErrorKind::AlreadyExists => {
+            persist_over_placeholder(error.file, path)
+        }
+        persisted => persisted,
+    }
+}
+
 /// Gives a file the name `path` by replacing an empty file, which only this call can have made.
 fn persist_over_placeholder(
     file: NamedTempFile,

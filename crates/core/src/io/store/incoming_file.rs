@@ -459,6 +459,11 @@ fn require_inode(dir: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Whether a regular file of this size and digest is at `path`.
+pub(crate) fn is_same_file(path: &Path, size: u64, digest: FileDigest) -> bool {
+    hash_of_same_size(path, size) == Some(digest.name())
+}
+
 /// Returns the BLAKE3 digest of the file at `path`, if it is a file of `size` bytes.
 fn hash_of_same_size(path: &Path, size: u64) -> Option<[u8; 32]> {
     let is_candidate =

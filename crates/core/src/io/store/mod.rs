@@ -12,7 +12,8 @@ mod piece_hasher;
 
 pub use content::Content;
 pub use folder::FolderTraits;
-pub(crate) use folder::longest_name;
+pub(crate) use folder::{longest_name, persist_new};
+pub(crate) use incoming_file::is_same_file;
 pub use incoming_file::{IncomingFile, Naming, PublishedFile, StoreError};
 pub use name::{safe_file_name, shortened_file_name, shown_file_name, with_number};
 pub use partial::{PARTIAL_FILE_LIFETIME, remove_abandoned_files};
