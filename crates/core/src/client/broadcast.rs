@@ -12,6 +12,7 @@ use siar_proto::{BlockLayout, Outcome, Sender, SenderConfig, SlowReceivers};
 use super::drive::{SourceError, drive_sender};
 use super::fetch::Download;
 use super::sender_watch::{SenderWatch, label};
+use super::time_limit::TimeLimit;
 use crate::event::{EventKind, TaskVoice};
 use crate::io::clock::unix_time_ms;
 use crate::io::net::{Destinations, MAX_RAW_BYTES, NetError, SendSocket, send_raw};
@@ -111,6 +112,16 @@ pub enum BroadcastError {
         /// The servers that joined.
         joined: Vec<String>,
     },
+    /// The task has taken as long as it may.
+    #[error("{name}: not finished within {allowed:?} (--max-time): {}", list(.unconfirmed))]
+    OutOfTime {
+        /// The name of the file.
+        name: String,
+        /// The time that the task may take.
+        allowed: Duration,
+        /// The servers that did not confirm, each with the reason.
+        unconfirmed: Vec<(String, String)>,
+    },
     /// The key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -151,12 +162,13 @@ fn symbol_size(path_mtu: usize, bytes: u64) -> u16 {
 pub fn broadcast(
     file: &Download,
     config: &BroadcastConfig,
+    time_limit: Option<TimeLimit>,
     keeps_open: bool,
     voice: &TaskVoice,
 ) -> Result<(), BroadcastError> {
     match config.wire {
         Wire::Raw => broadcast_raw(file, config, voice),
-        Wire::Reliable => broadcast_reliably(file, config, keeps_open, voice),
+        Wire::Reliable => broadcast_reliably(file, config, time_limit, keeps_open, voice),
     }
 }
 
@@ -199,6 +211,7 @@ fn read_raw(file: &Download) -> io::Result<Vec<u8>> {
 fn broadcast_reliably(
     file: &Download,
     config: &BroadcastConfig,
+    time_limit: Option<TimeLimit>,
     keeps_open: bool,
     voice: &TaskVoice,
 ) -> Result<(), BroadcastError> {
@@ -228,7 +241,8 @@ fn broadcast_reliably(
     let mut watch = SenderWatch::new(Instant::now(), file.bytes);
     let driven =
         drive_sender(&mut sender, &mut socket, file, usize::from(symbol_size), |sender, event| {
-            watch.observe(sender, event, voice)
+            watch.observe(sender, event, voice);
+            time_limit.is_none_or(|limit| !limit.is_over())
         });
     watch.finish(&sender, voice);
     let outcomes = sender.outcomes();
@@ -236,7 +250,10 @@ fn broadcast_reliably(
     for (server, reason) in &unconfirmed {
         voice.event(EventKind::Unconfirmed { server: server.clone(), reason: reason.clone() });
     }
-    driven?;
+    let is_whole = driven?;
+    if let Some(TimeLimit { allowed, .. }) = time_limit.filter(|_| !is_whole) {
+        return Err(BroadcastError::OutOfTime { name: file.name.clone(), allowed, unconfirmed });
+    }
     if keeps_open {
         socket.put_back();
     }

@@ -36,7 +36,8 @@ impl BlockSource for &Download {
     }
 }
 
-/// Runs the transfer to its end, and reports events and progress. The last frame may still be
+/// Runs the transfer to its end, and reports events and progress. It is cancelled when `observe`
+/// returns `false`; returns whether it was not. The last frame may still be
 /// deferred in the socket; see [`SendSocket::send_with_next`].
 ///
 /// # Errors
@@ -46,10 +47,10 @@ pub(super) fn drive_sender(
     socket: &mut SendSocket,
     mut file: &Download,
     symbol_size: usize,
-    mut observe: impl FnMut(&Sender, Option<SenderEvent>),
-) -> Result<(), BroadcastError> {
+    mut observe: impl FnMut(&Sender, Option<SenderEvent>) -> bool,
+) -> Result<bool, BroadcastError> {
     let result = run(sender, socket, file, symbol_size, &mut observe);
-    if result.is_err() {
+    if !matches!(result, Ok(true)) {
         sender.cancel();
         let mut batch = TransmitBatch::default();
         while matches!(sender.poll_transmit(Instant::now(), &mut file, 1, &mut batch), Ok(true)) {
@@ -65,8 +66,8 @@ fn run(
     socket: &mut SendSocket,
     mut file: &Download,
     symbol_size: usize,
-    observe: &mut impl FnMut(&Sender, Option<SenderEvent>),
-) -> Result<(), BroadcastError> {
+    observe: &mut impl FnMut(&Sender, Option<SenderEvent>) -> bool,
+) -> Result<bool, BroadcastError> {
     let segment_len = SYMBOL_HEADER_LEN + symbol_size;
     let mut batch = TransmitBatch::default();
     while !sender.is_ended() {
@@ -89,7 +90,9 @@ fn run(
             let timeout = due.saturating_duration_since(now);
             socket.wait(Some(timeout)).map_err(NetError::from)?;
         }
-        observe(sender, None);
+        if !observe(sender, None) && !sender.is_ended() {
+            return Ok(false);
+        }
     }
-    Ok(())
+    Ok(true)
 }

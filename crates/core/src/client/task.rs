@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::broadcast::{BroadcastConfig, BroadcastError, broadcast};
 use super::fetch::{FetchConfig, FetchError, NameSource, Redirections, SpeedFloor, fetch};
+use super::time_limit::TimeLimit;
 use super::turns::Turn;
 use super::urls::Task;
 use crate::event::{EventKind, Phase, TaskVoice};
@@ -27,6 +28,8 @@ pub struct TaskConfig {
     pub redirections: Redirections,
     /// The rate below which a download is given up.
     pub speed: SpeedFloor,
+    /// The longest time that a task may take.
+    pub max_time: Option<Duration>,
     /// Simulated work between download and broadcast.
     pub delay: Duration,
     /// Whether the connection and the socket are kept for a moment, for the next task of the
@@ -85,6 +88,7 @@ fn perform(
     voice: &TaskVoice,
 ) -> Result<Duration, TaskError> {
     let started = Instant::now();
+    let time_limit = config.max_time.map(|allowed| TimeLimit { began: started, allowed });
     voice.event(EventKind::DownloadStarted);
     let mut last_progress = started;
     let progress = |bytes, total| {
@@ -104,6 +108,7 @@ fn perform(
         limit: config.max_file,
         redirections: config.redirections,
         speed: config.speed,
+        time_limit,
         keeps_open: config.keeps_open,
     };
     let file = fetch(turn, &task.url, &fetch_config, progress)?;
@@ -112,7 +117,7 @@ fn perform(
     simulate_work(config.delay, voice);
     voice.event(EventKind::DelayFinished);
 
-    broadcast(&file, &config.broadcast, config.keeps_open, voice)?;
+    broadcast(&file, &config.broadcast, time_limit, config.keeps_open, voice)?;
     let took = started.elapsed();
     voice.event(EventKind::TaskFinished { seconds: took.as_secs_f64() });
     Ok(took)
@@ -159,6 +164,7 @@ mod tests {
         let config = TaskConfig {
             dir: PathBuf::from("."),
             max_file: u64::MAX,
+            max_time: None,
             remote_name: false,
             redirections: Redirections::Safe,
             speed: SpeedFloor { bytes_per_second: 0, time: Duration::ZERO },

@@ -85,6 +85,9 @@ pub struct ClientOptions {
     /// Give up a result when its task has made no progress for this long
     #[arg(long, value_name = "DUR", default_value = "10s", value_parser = duration, env = "SIAR_TIMEOUT")]
     pub timeout: Duration,
+    /// Give up a task that has taken this long in all [default: as long as it advances]
+    #[arg(long, value_name = "DUR", value_parser = duration, env = "SIAR_MAX_TIME")]
+    pub max_time: Option<Duration>,
     /// Wait for N servers to join (at least 10 s) and confirm; fewer servers are an error
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), env = "SIAR_SERVERS")]
     pub servers: Option<u16>,
@@ -295,6 +298,7 @@ impl ClientOptions {
                 RedirectChoice::Any => Redirections::Any,
             },
             speed: SpeedFloor { bytes_per_second: self.speed_limit, time: self.speed_time },
+            max_time: self.max_time,
             delay: self.delay,
             keeps_open,
             broadcast: BroadcastConfig {

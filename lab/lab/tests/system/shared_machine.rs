@@ -13,7 +13,7 @@ use nix::unistd::mkfifo;
 use siar_core::event::Style;
 use siar_core::io::seal::Key;
 use siar_proto::FileDigest;
-use stage::node::SERVERS;
+use stage::node::{CLIENT, SERVERS};
 use stage::samples::{Sample, noise};
 use stage::server::RunningServer;
 
@@ -49,11 +49,13 @@ int sync_file_range(int fd, off64_t offset, off64_t count, unsigned int flags) {
 }
 "#;
 
-/// The name of a sample's partial file.
+/// The name of a partial file of a sample that the client sends.
 fn partial_name(sample: &Sample) -> String {
     let digest = FileDigest::of_bytes(&sample.bytes).name();
     let digest: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!(".siar-{digest}-{:x}.part", sample.bytes.len())
+    let sender = FileDigest::of_bytes(CLIENT.address.to_string().as_bytes()).name();
+    let sender: String = sender[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!(".siar-{digest}-{:x}-{sender}.part", sample.bytes.len())
 }
 
 fn partial_files(dir: &Path) -> Vec<PathBuf> {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::speed::SpeedFloor;
 
@@ -76,6 +77,16 @@ pub enum FetchError {
         rate: u64,
         /// The lowest rate, and the time over which it is measured.
         floor: SpeedFloor,
+    },
+    /// The task has taken as long as it may.
+    #[error("{url}: given up after {bytes} bytes: not finished within {allowed:?} (--max-time)")]
+    OutOfTime {
+        /// The URL.
+        url: String,
+        /// The number of bytes that were received.
+        bytes: u64,
+        /// The time that the task may take.
+        allowed: Duration,
     },
     /// The file is larger than the limit.
     #[error("{url}: more than {limit} bytes, the limit for one file")]

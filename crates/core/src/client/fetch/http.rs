@@ -27,6 +27,8 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(8);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that sends nothing for this long is given up.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// The shortest wait: a timeout of zero would mean none.
+const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 /// The length of the request buffer, in bytes: a request's head fits, and a larger buffer would
 /// only cost page faults.
 const REQUEST_LEN: usize = 16 << 10;
@@ -170,7 +172,8 @@ fn respond(
     let wrongly = |reason| FetchError::Redirection { url: shown.to_owned(), reason };
     // Parsing also encodes the URL as browsers do: spaces, for example.
     let mut to = Url::parse(url).map_err(|error| wrongly(error.to_string()))?;
-    let stall_timeout = config.speed.longest_wait(STALL_TIMEOUT);
+    let left = config.time_limit.map_or(STALL_TIMEOUT, |limit| limit.left().max(SHORTEST_WAIT));
+    let stall_timeout = config.speed.longest_wait(STALL_TIMEOUT).min(left);
     // The public URL that has redirected to this one, if this one must be public for that.
     let mut from = None;
     for _ in 0..=MAX_REDIRECTS {

@@ -176,6 +176,7 @@ mod tests {
             limit: u64::MAX,
             redirections: Redirections::Safe,
             speed: SpeedFloor { bytes_per_second: 0, time: Duration::ZERO },
+            time_limit: None,
             keeps_open: false,
         }
     }

@@ -24,6 +24,7 @@ use siar_proto::FileDigest;
 
 use self::transport::BodyWatch;
 use super::shown_url::shown_url;
+use super::time_limit::TimeLimit;
 use super::turns::Turn;
 use super::urls::local_path;
 use crate::io::store::{
@@ -71,6 +72,8 @@ pub struct FetchConfig<'a> {
     pub redirections: Redirections,
     /// The rate below which the download is given up.
     pub speed: SpeedFloor,
+    /// The limit of the task's time.
+    pub time_limit: Option<TimeLimit>,
     /// Whether the next download of this process may use the same connection.
     pub keeps_open: bool,
 }
@@ -88,7 +91,7 @@ pub fn fetch(
     config: &FetchConfig<'_>,
     mut progress: impl FnMut(u64, u64) + Send,
 ) -> Result<Download, FetchError> {
-    let FetchConfig { dir, name, limit, speed, keeps_open, .. } = *config;
+    let FetchConfig { dir, name, limit, speed, time_limit, keeps_open, .. } = *config;
     // The turn is held until the connection is free: the server may have no thread for another one.
     let _turn = turn;
     if let Some(path) = local_path(url) {
@@ -127,6 +130,9 @@ pub fn fetch(
         };
         if bytes + read as u64 > limit {
             return Err(too_large());
+        }
+        if let Some(TimeLimit { allowed, .. }) = time_limit.filter(TimeLimit::is_over) {
+            return Err(FetchError::OutOfTime { url: shown, bytes, allowed });
         }
         hasher.update(&buffer[..read]);
         file.write_all(&buffer[..read]).map_err(|error| unwritable(&dir.join(&name), error))?;
@@ -193,6 +199,7 @@ mod tests {
             limit: u64::MAX,
             redirections: Redirections::Safe,
             speed: SpeedFloor { bytes_per_second: 100, time: Duration::from_secs(30) },
+            time_limit: None,
             keeps_open: false,
         }
     }
