@@ -102,7 +102,12 @@ impl NodeTarget {
                 paths.push_str(&format!(" --remap-path-prefix={from}={to}"));
             }
         }
-        let flags = format!("{flags} -C target-feature=+crt-static {random}{paths}");
+        // A program at any address has thousands of relocations; packed, they take a fiftieth.
+        let relocations = match self.is_native && !self.is_musl && knows_packed_relocations() {
+            true => "-C link-arg=-Wl,-z,pack-relative-relocs ",
+            false => "",
+        };
+        let flags = format!("{flags} -C target-feature=+crt-static {relocations}{random}{paths}");
         command.env("RUSTFLAGS", flags);
         if let Some(compiler) = &self.compiler {
             let name = self.triple.replace('-', "_");
@@ -173,6 +178,23 @@ fn flag(path: &Path) -> Option<String> {
     path.to_str().filter(|path| !path.contains([' ', '='])).map(str::to_owned)
 }
 
+/// Whether this machine's glibc knows packed relocations (`DT_RELR`), as of 2.36: a static program
+/// with an older one would end at its start.
+fn knows_packed_relocations() -> bool {
+    let output = Command::new("getconf").arg("GNU_LIBC_VERSION").stdin(Stdio::null()).output();
+    output.is_ok_and(|output| has_packed_relocations(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// Whether glibc of this version, such as `glibc 2.36`, knows packed relocations.
+fn has_packed_relocations(version: &str) -> bool {
+    let numbers = version.trim().strip_prefix("glibc ").and_then(|text| text.split_once('.'));
+    numbers.is_some_and(|(major, minor)| {
+        let minor = minor.split('.').next().unwrap_or_default();
+        let version = (major.parse::<u32>(), minor.parse::<u32>());
+        matches!(version, (Ok(2), Ok(36..)) | (Ok(3..), Ok(_)))
+    })
+}
+
 fn is_program(name: &str) -> bool {
     Command::new(name)
         .arg("--version")
@@ -186,6 +208,20 @@ fn is_program(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn relocations_are_packed_where_glibc_unpacks_them() {
+        for (version, packs) in [
+            ("glibc 2.36\n", true),
+            ("glibc 2.35", false),
+            ("glibc 2.41.9000", true),
+            ("glibc 3.0", true),
+            ("musl 1.2", false),
+            ("", false),
+        ] {
+            assert_eq!(has_packed_relocations(version), packs, "{version}");
+        }
+    }
 
     /// This test program is linked dynamically, unless `crt-static` is set.
     #[test]
