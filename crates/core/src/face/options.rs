@@ -220,7 +220,7 @@ pub struct ServerOptions {
     /// Largest file that is accepted, e.g. 1GiB
     #[arg(long, value_name = "SIZE", value_parser = size, env = "SIAR_MAX_FILE")]
     pub max_file: Option<u64>,
-    /// Largest total size of this run's files; a file that would exceed it is refused
+    /// Largest total size of the files in --dir, with those that are there already; a file that would exceed it is refused
     #[arg(long, value_name = "SIZE", value_parser = size, env = "SIAR_QUOTA")]
     pub quota: Option<u64>,
     /// Accept only frames that are sealed with the key in this file: cargo lab keygen FILE
@@ -332,6 +332,9 @@ impl ServerOptions {
     pub fn conflict(&self) -> Option<&'static str> {
         if self.wire != AcceptedChoice::Reliable && self.key_file.is_some() {
             return Some("raw files are not sealed: give --key-file or --wire, not both");
+        }
+        if self.wire == AcceptedChoice::Raw && self.is_ready {
+            return Some("--is-ready asks by a frame, and --wire raw takes none");
         }
         if self.wire == AcceptedChoice::Raw && self.exit_after.is_some() {
             return Some("--exit-after counts confirmed files, and --wire raw confirms none");

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use siar_proto::wire::RefuseReason;
 
-use crate::io::store::{PARTIAL_FILE_LIFETIME, StoreError};
+use crate::io::store::{PARTIAL_FILE_LIFETIME, PartId, StoreError, Usage};
 
 const TOO_MANY_FILES: &str = "too many files at once";
 const STOPPING: &str = "the server is stopping";
@@ -77,8 +77,8 @@ pub(super) struct Limits {
     quota_used: u64,
     /// The number of claimed files.
     open_files: usize,
-    /// The parts of files that are kept on disk, by the files' digests. They count, too.
-    parts: HashMap<[u8; 32], Part>,
+    /// The parts of files that are kept on disk. They count, too.
+    parts: HashMap<PartId, Part>,
     is_stopping: bool,
 }
 
@@ -99,6 +99,16 @@ impl Limits {
         Self { max_file, quota, max_open_files, quota_used, open_files, parts, is_stopping }
     }
 
+    /// Counts what is in the folder already.
+    pub(super) fn count(&mut self, usage: &Usage, now: Instant) {
+        self.quota_used += usage.files.iter().map(|size| charge(*size)).sum::<u64>();
+        for (id, bytes) in &usage.parts {
+            let part = self.parts.entry(*id).or_insert(Part { charge: 0, since: now });
+            part.charge += charge(*bytes);
+            self.quota_used += charge(*bytes);
+        }
+    }
+
     /// Returns the largest number of files that may be open at once.
     pub(super) fn max_open_files(&self) -> usize {
         self.max_open_files
@@ -112,15 +122,19 @@ impl Limits {
     /// Checks whether a file of `size` bytes would be accepted now. A part of the file itself that
     /// is kept does not stand in its way.
     pub(super) fn check(&self, size: u64, digest: &[u8; 32]) -> Result<(), Refusal> {
-        let kept = self.parts.get(digest).map_or(0, |part| part.charge);
-        self.check_beside(size, self.quota_used - kept)
+        if self.is_stopping {
+            return Err(Refusal::stopping());
+        }
+        self.check_beside(size, self.quota_used - self.kept(digest))
+    }
+
+    /// Returns what a part of this file counts that is kept.
+    fn kept(&self, digest: &[u8; 32]) -> u64 {
+        self.parts.get(&part_id(digest)).map_or(0, |part| part.charge)
     }
 
     fn check_beside(&self, size: u64, used: u64) -> Result<(), Refusal> {
         let (max_file, quota) = (self.max_file, self.quota);
-        if self.is_stopping {
-            return Err(Refusal::stopping());
-        }
         if size > max_file {
             let text = format!("{size} bytes, the limit for one file is {max_file}");
             return Err(Refusal::new(RefuseReason::TooLarge, text));
@@ -140,7 +154,8 @@ impl Limits {
     /// Claims a part of the limits for a file of which `bytes` have arrived: the part of it that is
     /// kept, if any.
     pub(super) fn claim(&mut self, bytes: u64, digest: &[u8; 32]) -> Result<Claim, Refusal> {
-        self.check(bytes, digest)?;
+        // A file that was accepted may begin when the server accepts no more.
+        self.check_beside(bytes, self.quota_used - self.kept(digest))?;
         if self.open_files >= self.max_open_files {
             return Err(Refusal::new(RefuseReason::Storage, TOO_MANY_FILES));
         }
@@ -192,7 +207,7 @@ impl Limits {
         self.forget_part(&digest);
         let part = Part { charge: charge(bytes), since: now };
         self.quota_used += part.charge;
-        self.parts.insert(digest, part);
+        self.parts.insert(part_id(&digest), part);
     }
 
     /// Counts the parts no longer that are so old that they have been removed.
@@ -204,12 +219,15 @@ impl Limits {
     }
 
     fn forget_part(&mut self, digest: &[u8; 32]) {
-        let forgotten = self.parts.remove(digest);
+        let forgotten = self.parts.remove(&part_id(digest));
         self.quota_used -= forgotten.map_or(0, |part| part.charge);
     }
 
     /// Counts a raw file of `size` bytes, which has no session.
     pub(super) fn charge_raw(&mut self, size: u64) -> Result<(), Refusal> {
+        if self.is_stopping {
+            return Err(Refusal::stopping());
+        }
         self.check_beside(size, self.quota_used)?;
         self.quota_used += charge(size);
         Ok(())
@@ -225,6 +243,12 @@ impl Limits {
     pub(super) fn used(&self) -> (u64, usize) {
         (self.quota_used, self.open_files)
     }
+}
+
+fn part_id(digest: &[u8; 32]) -> PartId {
+    let mut id = PartId::default();
+    id.copy_from_slice(&digest[..16]);
+    id
 }
 
 /// Returns how many bytes a file counts against the quota.
@@ -271,6 +295,19 @@ mod tests {
         limits.keep(empty, true);
         limits.stop();
         assert_eq!(limits.check(0, &other).unwrap_err(), Refusal::stopping());
+        assert_eq!(limits.charge_raw(0).unwrap_err(), Refusal::stopping());
+    }
+
+    #[test]
+    fn what_was_there_before_counts_and_its_parts_may_be_continued() {
+        let mut limits = Limits::new(10_000, 20_000);
+        let (one, other, now) = ([1; 32], [2; 32], Instant::now());
+        limits.count(&Usage { files: vec![6_000, 0], parts: vec![([1; 16], 5_000)] }, now);
+        assert_eq!(limits.used(), (15_096, 0));
+        limits.check(5_000, &other).unwrap_err();
+        limits.check(9_000, &one).unwrap();
+        limits.forget_old_parts(now + PARTIAL_FILE_LIFETIME);
+        limits.check(5_000, &other).unwrap();
     }
 
     #[test]

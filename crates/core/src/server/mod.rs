@@ -31,13 +31,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use siar_proto::wire::{ParseError, ReceiverId};
+use siar_proto::wire::{Frame, ParseError, ReceiverId};
 use siar_proto::{Peer, Receiver, ReceiverConfig, ReceiverEvent, TransferKey};
 
 use crate::event::{Event, EventKind, Observer};
 use crate::io::net::{Interface, NetError};
 use crate::io::seal::{Key, KeyError, OpenError, SEALED_MAGIC, Sealing};
-use crate::io::store::{FolderTraits, Naming};
+use crate::io::store::{FolderTraits, Naming, Usage};
 use dropped::DroppedDatagrams;
 use limits::{Limits, Refusal};
 use replay::ReplayMemory;
@@ -54,6 +54,7 @@ const SILENCE: Duration = Duration::from_secs(30);
 const UNREPORTED_FAILURE: &str =
     "announcement of a transfer that failed unreported, after many others";
 const NO_HOST: &str = "from an address that is not one host's: an answer would go to many";
+const RAW_ONLY: &str = "frames, and this server takes raw files only (--wire)";
 const NO_RAW: &str = "no frames; a Python script sends such files, and --wire both takes them";
 const NO_KEY: &str = "sealed, and this server has no --key-file";
 /// The largest number of senders with another key that are reported, each once.
@@ -76,7 +77,7 @@ pub struct ReceiveConfig {
     pub dotfiles: bool,
     /// The largest file that is accepted, in bytes.
     pub max_file: u64,
-    /// The largest total size of all files of this run, in bytes.
+    /// The largest total size of all files in the folder, in bytes; the largest number: no limit.
     pub quota: u64,
     /// The wire formats that are accepted.
     pub accepts: Accepts,
@@ -115,9 +116,9 @@ pub enum ReceiveError {
     /// The key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// The threads that write files cannot be started.
-    #[error("cannot start a thread: {0}")]
-    Thread(#[source] std::io::Error),
+    /// The threads that write files cannot be started, or the folder's files cannot be counted.
+    #[error("cannot start: {0}")]
+    Start(#[source] std::io::Error),
     /// The folder cannot hold received files.
     #[error("cannot write to {dir}: {error}")]
     Dir {
@@ -147,6 +148,8 @@ struct Server<'a> {
     observer: &'a dyn Observer,
     machine: Receiver,
     sessions: HashMap<TransferKey, Session>,
+    /// The digests of the files that were published lately.
+    published: HashSet<[u8; 32]>,
     limits: Limits,
     /// The announcements seen so far; checked only with a key.
     replays: ReplayMemory,
@@ -192,7 +195,10 @@ impl<'a> Server<'a> {
         if !config.dotfiles {
             naming = naming.without_dotfiles();
         }
-        let limits = Limits::new(config.max_file, config.quota);
+        let mut limits = Limits::new(config.max_file, config.quota);
+        if config.quota < u64::MAX {
+            limits.count(&Usage::of(&config.dir)?, Instant::now());
+        }
         let (results, finished) = crossbeam::channel::unbounded();
         Ok(Self {
             config,
@@ -205,6 +211,7 @@ impl<'a> Server<'a> {
                 silence: SILENCE,
             }),
             sessions: HashMap::new(),
+            published: HashSet::new(),
             limits,
             replays: ReplayMemory::default(),
             writers: Writers::start(&config.dir, naming, results, wake)?,
@@ -233,7 +240,10 @@ impl<'a> Server<'a> {
             },
         };
         if !self.config.accepts.frames {
-            return self.handle_raw(from, bytes);
+            return match Frame::parse(frame) {
+                Err(ParseError::NotAFrame) => self.handle_raw(from, bytes),
+                _ => self.dropped.count(RAW_ONLY, 1),
+            };
         }
         match self.machine.handle_datagram(now, peer, frame) {
             Ok(()) => self.handle_events(),

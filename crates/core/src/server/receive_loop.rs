@@ -51,7 +51,7 @@ pub fn receive(
     let wakeup = socket.wakeup().map_err(NetError::from)?;
     let wake: Wake = Arc::new(move || wakeup.wake());
     let mut server = Server::start(config, observer, key.as_ref(), recv_buffer, folder, &wake)
-        .map_err(ReceiveError::Thread)?;
+        .map_err(ReceiveError::Start)?;
     let address = socket.local_address().map_err(NetError::from)?.to_string();
     server.tell(EventKind::Listening { address });
     tell_service_manager(READY);

@@ -23,6 +23,8 @@ use crate::event::{EventKind, Phase, Progress};
 use crate::io::clock::unix_time_ms;
 use crate::io::store::{IncomingFile, PARTIAL_FILE_LIFETIME, PublishedFile, StoreError};
 
+/// The largest number of published files that are remembered.
+const MAX_PUBLISHED: usize = 1 << 16;
 /// How often the progress of a file is shown.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -79,7 +81,7 @@ impl SessionEnd {
             Self::Abandoned(Abandonment::Ended(_)) => "the sender ended the transfer".to_owned(),
             Self::Abandoned(Abandonment::Silent) => "the sender fell silent".to_owned(),
             Self::Abandoned(Abandonment::Replaced) => {
-                "no useful symbol came from its sender, and other transfers needed the memory"
+                "its host had begun most, it had brought least, and others needed the room"
                     .to_owned()
             }
         }
@@ -223,6 +225,10 @@ impl Server<'_> {
         let Some(session) = self.sessions.remove(&key) else { return };
         match &end {
             SessionEnd::Published(published) => {
+                if self.published.len() >= MAX_PUBLISHED {
+                    self.published.clear();
+                }
+                self.published.insert(session.file.blake3);
                 self.replays.note_received(key.1, Instant::now());
                 self.machine.handle_published(key, &published.digest);
             }
@@ -245,7 +251,9 @@ impl Server<'_> {
                 is_kept = end.leaves_a_part()
                     && session.received > 0
                     && IncomingFile::is_resumable(&session.file)
-                    && self.limits.can_keep_part();
+                    && self.limits.can_keep_part()
+                    // Nobody goes on with a part of what is there.
+                    && !self.published.contains(&session.file.blake3);
                 if is_kept {
                     let (digest, now) = (session.file.blake3, Instant::now());
                     self.writers.leave(file);

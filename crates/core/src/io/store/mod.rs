@@ -9,6 +9,7 @@ mod numbering;
 mod own_files;
 mod partial;
 mod piece_hasher;
+mod usage;
 
 pub use content::Content;
 pub use folder::FolderTraits;
@@ -17,6 +18,7 @@ pub(crate) use incoming_file::is_same_file;
 pub use incoming_file::{IncomingFile, Naming, PublishedFile, StoreError};
 pub use name::{safe_file_name, shortened_file_name, shown_file_name, with_number};
 pub use partial::{PARTIAL_FILE_LIFETIME, remove_abandoned_files};
+pub use usage::{PartId, Usage};
 
 use std::fs::{self, File, Permissions};
 use std::io;
