@@ -41,6 +41,7 @@ fn play(u: &mut Unstructured<'_>) -> Result<()> {
             join_wait: Duration::from_millis(300),
             rate: None,
             repair_memory: 1000,
+            least_gain: 8_000,
             slow: if u.arbitrary()? { SlowReceivers::Wait } else { SlowReceivers::Drop },
         },
     );

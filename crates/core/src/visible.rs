@@ -12,8 +12,9 @@ pub fn is_safe_to_show(character: char) -> bool {
         _ if character.is_control() || is_noncharacter(character) => false,
         // The soft hyphen, the grapheme joiner, the Arabic mark of direction.
         '\u{ad}' | '\u{34f}' | '\u{61c}' => false,
-        // Fillers of Hangul and vowels of Khmer that cannot be seen.
-        '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' | '\u{17b4}' | '\u{17b5}' => false,
+        // Blank Braille, fillers of Hangul and vowels of Khmer that cannot be seen.
+        '\u{2800}' | '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' | '\u{17b4}'
+        | '\u{17b5}' => false,
         // Variation selectors and the vowel separator of Mongolian; variation selectors.
         '\u{180b}'..='\u{180f}' | '\u{fe00}'..='\u{fe0f}' => false,
         // Spaces without width, joiners, marks of direction; separators of lines and paragraphs,

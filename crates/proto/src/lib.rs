@@ -43,6 +43,7 @@
 //!     join_wait: Duration::from_secs(1),
 //!     rate: None,
 //!     repair_memory: 1 << 20,
+//!     least_gain: 8_000,
 //!     slow: SlowReceivers::Wait,
 //! });
 //! let mut receiver = Receiver::new(ReceiverConfig {

@@ -37,6 +37,7 @@ fn sender(now: Instant, file: &[u8]) -> Sender {
         join_wait: Duration::from_millis(300),
         rate: None,
         repair_memory: 1 << 20,
+        least_gain: 8_000,
         slow: SlowReceivers::Wait,
     };
     Sender::new(now, config)

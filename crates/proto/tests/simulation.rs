@@ -121,6 +121,7 @@ fn run_at_rate(
             join_wait: Duration::from_millis(300),
             rate,
             repair_memory: 32 * BLOCK_LEN,
+            least_gain: 8_000,
             slow: faults.slow.unwrap_or(SlowReceivers::Wait),
         },
     );
@@ -539,6 +540,7 @@ fn an_implausible_status_changes_nothing() {
             join_wait: Duration::from_millis(300),
             rate: None,
             repair_memory: 0,
+            least_gain: 8_000,
             slow: SlowReceivers::Wait,
         },
     );

@@ -163,6 +163,7 @@ impl Simulation {
             join_wait: Duration::from_secs(10),
             rate: Some(RATE),
             repair_memory: 0,
+            least_gain: 8_000,
             slow: SlowReceivers::Wait,
         };
         let receiver = |id: u64| {

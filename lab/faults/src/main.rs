@@ -9,10 +9,12 @@
 //! | [`processes`] | cases of killed or stopped servers, clients and workers |
 //! | [`disks`] | cases of full and read-only disks, quotas and equal names |
 //! | [`hostile`] | the case of a flood of hostile datagrams |
+//! | [`neighbours`] | cases of hosts that lie, starve, repeat and squat by a few valid frames |
 //! | [`sources`] | cases of HTTP servers that misbehave |
 
 mod disks;
 mod hostile;
+mod neighbours;
 mod network;
 mod play;
 mod processes;

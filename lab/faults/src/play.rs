@@ -9,7 +9,7 @@ use stage::StageError;
 use stage::programs::Programs;
 
 use crate::scene::Scene;
-use crate::{disks, hostile, network, processes, sources};
+use crate::{disks, hostile, neighbours, network, processes, sources};
 
 /// The result of a case in which all promises were kept.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,6 +86,11 @@ const CASES: &[Case] = &[
     case("two clients, one name, different files", disks::one_name_two_files),
     case("the same file twice", disks::same_file_twice),
     case("flood of hostile datagrams", hostile::flood),
+    // A sender waits for the liar for 10 s and half of the time, and gives it up after 30 s.
+    long("liar among the receivers", neighbours::liar),
+    case("starver of a server's transfers", neighbours::starver),
+    case("replayer of sealed datagrams", neighbours::replayer),
+    case("squatter on a server's quota", neighbours::squatter),
     case("source stalls", sources::stalls),
     case("source resets the connection", sources::resets),
     case("source sends less than it announces", sources::sends_less),

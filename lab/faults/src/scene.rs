@@ -313,15 +313,27 @@ impl Ended {
 /// Nothing was found in time.
 pub(crate) fn wait_for<T>(
     what: &str,
+    look: impl FnMut() -> Option<T>,
+) -> Result<T, Box<dyn Error>> {
+    wait_at_most(Duration::from_secs(20), what, look)
+}
+
+/// Waits until `look` finds something, for at most `limit`.
+///
+/// # Errors
+/// Nothing was found in time.
+pub(crate) fn wait_at_most<T>(
+    limit: Duration,
+    what: &str,
     mut look: impl FnMut() -> Option<T>,
 ) -> Result<T, Box<dyn Error>> {
-    let limit = Instant::now() + Duration::from_secs(20);
+    let begin = Instant::now();
     loop {
         if let Some(found) = look() {
             return Ok(found);
         }
-        if Instant::now() > limit {
-            return Err(format!("{what} did not happen").into());
+        if begin.elapsed() > limit {
+            return Err(format!("{what} did not happen within {limit:?}").into());
         }
         thread::sleep(Duration::from_millis(3));
     }

@@ -35,6 +35,8 @@ pub struct BroadcastConfig {
     pub segmentation: bool,
     /// The largest part of the file that is kept in memory for repair, in bytes.
     pub repair_memory: usize,
+    /// The bytes that a server has to gain in each second for which the others wait for it.
+    pub least_gain: u64,
     /// The treatment of a server that is much slower than the others.
     pub slow: SlowReceivers,
     /// The path of the key file that frames are sealed with. Each process reads the file itself.
@@ -233,6 +235,7 @@ fn broadcast_reliably(
             join_wait: config.join_wait,
             rate: config.rate,
             repair_memory: config.repair_memory,
+            least_gain: config.least_gain,
             slow: config.slow,
         },
     );

@@ -104,7 +104,7 @@ impl SenderWatch {
                     // What is sent again and gains nothing is no progress.
                     let repair_sent = self.told.repair_sent;
                     let advanced = SendProgress { repair_sent, ..progress } != self.told;
-                    if !advanced && progress.verifying == 0 {
+                    if !advanced && progress.verifying == 0 && !progress.is_announcing {
                         return;
                     }
                     self.told = SendProgress { repair_sent, ..progress };

@@ -114,7 +114,8 @@ fn perform(
     let file = fetch(turn, &task.url, &fetch_config, progress)?;
     voice.event(EventKind::DownloadFinished { bytes: file.bytes });
 
-    simulate_work(config.delay, voice);
+    let delay = time_limit.map_or(config.delay, |limit| config.delay.min(limit.left()));
+    simulate_work(delay, voice);
     voice.event(EventKind::DelayFinished);
 
     broadcast(&file, &config.broadcast, time_limit, config.keeps_open, voice)?;
@@ -178,6 +179,7 @@ mod tests {
                 rate: None,
                 segmentation: true,
                 repair_memory: 0,
+                least_gain: 1,
                 slow: SlowReceivers::Wait,
                 key_file: None,
             },

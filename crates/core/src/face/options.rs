@@ -175,6 +175,9 @@ pub enum WireChoice {
     Raw,
 }
 
+/// What a server has to gain of all tasks together, in bytes per second: as on a line of 64 kbit/s.
+const LEAST_GAIN: u64 = 8_000;
+
 /// The values of a server's `--wire`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum AcceptedChoice {
@@ -315,6 +318,7 @@ impl ClientOptions {
                 join_wait,
                 rate: self.rate.map(|rate| (rate / copies.max(1) as u64).max(1)),
                 segmentation: !self.no_segmentation,
+                least_gain: (LEAST_GAIN / copies.max(1) as u64).max(1),
                 slow: match self.slow {
                     SlowChoice::Wait => SlowReceivers::Wait,
                     SlowChoice::Drop => SlowReceivers::Drop,

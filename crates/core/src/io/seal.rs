@@ -11,9 +11,10 @@
 //! The session's key is derived from the id and the key of the key file, and the nonce is a
 //! counter. So no nonce repeats under one key, however many processes seal at once.
 //!
-//! A sealed datagram that somebody else sends again is worth nothing: a session is at the address
-//! that its datagram with the highest counter came from, and from elsewhere only a higher counter
-//! is taken (as WireGuard's roaming does).
+//! A sealed datagram that somebody else sends again gains nothing: a session is at the address that
+//! its datagram with the highest counter came from (as WireGuard's roaming does). A host that is
+//! quicker than the true sender's own datagrams can thus draw a session to it. So a few other
+//! addresses are remembered, and each is answered too, with no more bytes than came from there.
 
 use std::collections::HashMap;
 use std::fs::OpenOptions;
@@ -22,6 +23,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zeroize::ZeroizeOnDrop;
@@ -40,6 +42,9 @@ const CONTEXT: &str = "siar 2026-11 sealed frames, session key, 64-bit counter";
 pub type SessionId = [u8; COUNTER_AT - SEALED_MAGIC.len()];
 /// The largest number of session keys that are kept; with one more, all are derived again.
 const MAX_SESSIONS: usize = 4096;
+/// The largest number of other addresses of a session, and how long each is remembered.
+const MAX_OTHERS: usize = 4;
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(2);
 
 /// The reason why a key cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -182,9 +187,9 @@ pub enum OpenError {
     /// The datagram was sealed with another key, or was changed on the way.
     #[error("sealed with another key, or damaged")]
     Key,
-    /// The datagram was sealed for a session that is at another address, and is not newer than what
-    /// came from there: somebody else sends it again.
-    #[error("sealed, and sent again from another address")]
+    /// The datagram is not newer than what came before, and came from one more address than a session
+    /// can have: somebody else sends it again.
+    #[error("sealed, and sent again from many addresses")]
     Repeated,
 }
 
@@ -204,6 +209,46 @@ struct Session {
     /// The highest counter of a datagram of the session, and the address that it came from.
     highest: u64,
     address: SocketAddr,
+    /// Other addresses from which datagrams of the session came.
+    others: Vec<Other>,
+}
+
+/// Another address of a session.
+#[derive(Debug)]
+struct Other {
+    address: SocketAddr,
+    heard_at: Instant,
+    /// The bytes that came from there, less those of answers.
+    balance: usize,
+}
+
+impl Session {
+    /// Notes a datagram of `len` bytes that came from an address that is not the session's. Returns
+    /// `false` if there are too many of these.
+    fn hear_elsewhere(&mut self, from: SocketAddr, len: usize) -> bool {
+        let now = Instant::now();
+        // One host has many ports, but no use of more than one.
+        if let Some(known) = self.others.iter_mut().find(|other| other.address.ip() == from.ip()) {
+            *known = Other { address: from, heard_at: now, balance: known.balance + len };
+            return true;
+        }
+        self.others.retain(|other| now.saturating_duration_since(other.heard_at) < FORGOTTEN_AFTER);
+        if self.others.len() >= MAX_OTHERS {
+            return false;
+        }
+        self.others.push(Other { address: from, heard_at: now, balance: len });
+        true
+    }
+
+    /// Moves the session to `from`, where its newest datagram came from.
+    fn move_to(&mut self, from: SocketAddr) {
+        let before = std::mem::replace(&mut self.address, from);
+        if before.ip() != from.ip() {
+            self.others.retain(|other| other.address.ip() != from.ip());
+            // What is owed to the former address is not known: it begins anew.
+            self.hear_elsewhere(before, 0);
+        }
+    }
 }
 
 /// The opener of sealed datagrams.
@@ -243,9 +288,6 @@ impl Opener {
         let counter = u64::from_be_bytes(counter);
         let known = self.sessions.get_mut(&session);
         let is_newest = known.as_ref().is_none_or(|known| counter > known.highest);
-        if known.as_ref().is_some_and(|known| !is_newest && from != known.address) {
-            return Err(OpenError::Repeated);
-        }
         let key = known
             .as_ref()
             .map_or_else(|| Arc::new(self.key.of_session(session)), |known| Arc::clone(&known.key));
@@ -254,16 +296,46 @@ impl Opener {
         let opened = key.open_in_place(nonce(counter), Aad::from(header), &mut self.opened);
         let len = opened.map_err(|_| OpenError::Key)?.len();
         match known {
-            Some(known) if is_newest => (known.highest, known.address) = (counter, from),
-            Some(_) => {}
+            Some(known) if is_newest => {
+                known.highest = counter;
+                if known.address != from {
+                    known.move_to(from);
+                }
+            }
+            Some(known) => {
+                if known.address != from && !known.hear_elsewhere(from, datagram.len()) {
+                    return Err(OpenError::Repeated);
+                }
+            }
             None => {
                 if self.sessions.len() >= MAX_SESSIONS {
                     self.sessions.clear();
                 }
-                self.sessions.insert(session, Session { key, highest: counter, address: from });
+                self.sessions.insert(
+                    session,
+                    Session { key, highest: counter, address: from, others: Vec::new() },
+                );
             }
         }
         Ok(Opened { frame: &self.opened[..len], session })
+    }
+
+    /// Calls `answer` with the other addresses of a session that may be sent `len` bytes more.
+    pub fn answer_others(
+        &mut self,
+        session: SessionId,
+        len: usize,
+        mut answer: impl FnMut(SocketAddr),
+    ) {
+        let Some(session) = self.sessions.get_mut(&session) else { return };
+        let now = Instant::now();
+        for other in &mut session.others {
+            let is_fresh = now.saturating_duration_since(other.heard_at) < FORGOTTEN_AFTER;
+            if let Some(left) = other.balance.checked_sub(len).filter(|_| is_fresh) {
+                other.balance = left;
+                answer(other.address);
+            }
+        }
     }
 
     /// Returns the address where a session is, if the session is known.
@@ -345,12 +417,32 @@ mod tests {
         };
         assert_eq!(open(STRANGER, 1), Ok(Some(STRANGER.into())));
         assert_eq!(open(HERE, 2), Ok(Some(HERE.into())));
-        assert_eq!(open(STRANGER, 1), Err(OpenError::Repeated));
-        assert_eq!(open(STRANGER, 2), Err(OpenError::Repeated));
+        assert_eq!(open(STRANGER, 1), Ok(Some(HERE.into())));
+        assert_eq!(open(STRANGER, 2), Ok(Some(HERE.into())));
         // What is late or comes twice from the true sender is taken.
         assert_eq!(open(HERE, 0), Ok(Some(HERE.into())));
         assert_eq!(open(HERE, 2), Ok(Some(HERE.into())));
         assert_eq!(open(HERE, 3), Ok(Some(HERE.into())));
+    }
+
+    /// A host passes datagrams on before the true sender's own arrive.
+    #[test]
+    fn who_is_quicker_than_the_sender_does_not_cut_it_off() {
+        let key = Key([1; 32]);
+        let (mut sealer, mut opener) = (Sealer::new(&key), Opener::new(&key));
+        let mut session = SessionId::default();
+        for number in 0..3 {
+            let datagram = sealed(&mut sealer, &[number; 100]);
+            opener.open(STRANGER.into(), &datagram).unwrap();
+            session = opener.open(HERE.into(), &datagram).unwrap().session;
+        }
+        assert_eq!(opener.address_of(session), Some(STRANGER.into()));
+        let mut answered = Vec::new();
+        for _ in 0..5 {
+            opener.answer_others(session, 100, |address| answered.push(address));
+        }
+        // Three datagrams of 140 bytes came from there.
+        assert_eq!(answered, [SocketAddr::from(HERE); 4]);
     }
 
     #[test]

@@ -16,6 +16,8 @@ const LEAST_CHARGE: u64 = 4096;
 /// The most parts of files that are kept for a later transfer, so that nobody fills the folder with
 /// them.
 const MAX_PARTS: usize = 1024;
+/// The most of them that one host without a key may leave.
+const MAX_PARTS_OF_ONE: usize = 64;
 
 /// The reason why a file is refused, as its sender is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +105,7 @@ impl Limits {
     pub(super) fn count(&mut self, usage: &Usage, now: Instant) {
         self.quota_used += usage.files.iter().map(|size| charge(*size)).sum::<u64>();
         for (id, bytes) in &usage.parts {
-            let part = self.parts.entry(*id).or_insert(Part { charge: 0, since: now });
+            let part = self.parts.entry(id.clone()).or_insert(Part { charge: 0, since: now });
             part.charge += charge(*bytes);
             self.quota_used += charge(*bytes);
         }
@@ -121,16 +123,16 @@ impl Limits {
 
     /// Checks whether a file of `size` bytes would be accepted now. A part of the file itself that
     /// is kept does not stand in its way.
-    pub(super) fn check(&self, size: u64, digest: &[u8; 32]) -> Result<(), Refusal> {
+    pub(super) fn check(&self, size: u64, part: &str) -> Result<(), Refusal> {
         if self.is_stopping {
             return Err(Refusal::stopping());
         }
-        self.check_beside(size, self.quota_used - self.kept(digest))
+        self.check_beside(size, self.quota_used - self.kept(part))
     }
 
     /// Returns what a part of this file counts that is kept.
-    fn kept(&self, digest: &[u8; 32]) -> u64 {
-        self.parts.get(&part_id(digest)).map_or(0, |part| part.charge)
+    fn kept(&self, part: &str) -> u64 {
+        self.parts.get(part).map_or(0, |part| part.charge)
     }
 
     fn check_beside(&self, size: u64, used: u64) -> Result<(), Refusal> {
@@ -153,13 +155,13 @@ impl Limits {
 
     /// Claims a part of the limits for a file of which `bytes` have arrived: the part of it that is
     /// kept, if any.
-    pub(super) fn claim(&mut self, bytes: u64, digest: &[u8; 32]) -> Result<Claim, Refusal> {
+    pub(super) fn claim(&mut self, bytes: u64, part: &str) -> Result<Claim, Refusal> {
         // A file that was accepted may begin when the server accepts no more.
-        self.check_beside(bytes, self.quota_used - self.kept(digest))?;
+        self.check_beside(bytes, self.quota_used - self.kept(part))?;
         if self.open_files >= self.max_open_files {
             return Err(Refusal::new(RefuseReason::Storage, TOO_MANY_FILES));
         }
-        self.forget_part(digest);
+        self.forget_part(part);
         let claim = Claim { bytes };
         self.quota_used += charge(claim.bytes);
         self.open_files += 1;
@@ -195,19 +197,26 @@ impl Limits {
         self.open_files -= 1;
     }
 
-    /// Whether a part of another file may be kept.
-    pub(super) fn can_keep_part(&self) -> bool {
+    /// Whether another part may be kept: there are not too many, in all and of its sender, and none
+    /// of the same name counts already.
+    pub(super) fn can_keep_part(&self, part: &str) -> bool {
+        let sender = |id: &str| id.split('-').nth(2).map(str::to_owned);
+        let of_one = sender(part);
+        let is_of_one = |id: &&PartId| sender(id) == of_one;
+        let most = if of_one.as_deref() == Some("key") { MAX_PARTS } else { MAX_PARTS_OF_ONE };
         self.parts.len() < MAX_PARTS
+            && !self.parts.contains_key(part)
+            && self.parts.keys().filter(is_of_one).count() < most
     }
 
     /// Ends the claim of a file of which `bytes` are kept for a later transfer: they stay counted
     /// until the file is claimed again or removed.
-    pub(super) fn keep_part(&mut self, claim: Claim, digest: [u8; 32], bytes: u64, now: Instant) {
+    pub(super) fn keep_part(&mut self, claim: Claim, part: &str, bytes: u64, now: Instant) {
         self.give_back(claim);
-        self.forget_part(&digest);
-        let part = Part { charge: charge(bytes), since: now };
-        self.quota_used += part.charge;
-        self.parts.insert(part_id(&digest), part);
+        self.forget_part(part);
+        let charge = charge(bytes);
+        self.quota_used += charge;
+        self.parts.insert(part.to_owned(), Part { charge, since: now });
     }
 
     /// Counts the parts no longer that are so old that they have been removed.
@@ -218,8 +227,8 @@ impl Limits {
         }
     }
 
-    fn forget_part(&mut self, digest: &[u8; 32]) {
-        let forgotten = self.parts.remove(&part_id(digest));
+    fn forget_part(&mut self, part: &str) {
+        let forgotten = self.parts.remove(part);
         self.quota_used -= forgotten.map_or(0, |part| part.charge);
     }
 
@@ -245,12 +254,6 @@ impl Limits {
     }
 }
 
-fn part_id(digest: &[u8; 32]) -> PartId {
-    let mut id = PartId::default();
-    id.copy_from_slice(&digest[..16]);
-    id
-}
-
 /// Returns how many bytes a file counts against the quota.
 fn charge(size: u64) -> u64 {
     size.max(LEAST_CHARGE)
@@ -271,60 +274,68 @@ mod tests {
     #[test]
     fn the_quota_counts_what_is_claimed_and_what_was_published() {
         let mut limits = Limits::new(10_000, 12_096);
-        let (one, other) = ([1; 32], [2; 32]);
-        assert_eq!(limits.check(10_001, &one).unwrap_err().reason, RefuseReason::TooLarge);
-        let mut first = limits.claim(0, &one).unwrap();
+        let (one, other) = ("1-0-a-1x1", "2-0-b-1x1");
+        assert_eq!(limits.check(10_001, one).unwrap_err().reason, RefuseReason::TooLarge);
+        let mut first = limits.claim(0, one).unwrap();
         limits.grow(&mut first, 7_000).unwrap();
         // What is announced holds nothing.
-        assert!(limits.check(5_096, &other).is_ok());
-        assert_eq!(limits.check(8_000, &other).unwrap_err().reason, RefuseReason::NoSpace);
-        let mut second = limits.claim(0, &other).unwrap();
+        assert!(limits.check(5_096, other).is_ok());
+        assert_eq!(limits.check(8_000, other).unwrap_err().reason, RefuseReason::NoSpace);
+        let mut second = limits.claim(0, other).unwrap();
         assert_eq!(limits.grow(&mut second, 8_000).unwrap_err().reason, RefuseReason::NoSpace);
         limits.give_back(first);
         limits.grow(&mut second, 8_000).unwrap();
         limits.keep(second, true);
         assert_eq!(limits.used(), (8_000, 0));
         // A file that was there already takes no space.
-        let mut again = limits.claim(0, &other).unwrap();
+        let mut again = limits.claim(0, other).unwrap();
         limits.grow(&mut again, 4_000).unwrap();
         limits.keep(again, false);
         assert_eq!(limits.used(), (8_000, 0));
         // An empty file counts too.
-        let empty = limits.claim(0, &one).unwrap();
-        assert_eq!(limits.claim(0, &other).unwrap_err().reason, RefuseReason::NoSpace);
+        let empty = limits.claim(0, one).unwrap();
+        assert_eq!(limits.claim(0, other).unwrap_err().reason, RefuseReason::NoSpace);
         limits.keep(empty, true);
         limits.stop();
-        assert_eq!(limits.check(0, &other).unwrap_err(), Refusal::stopping());
+        assert_eq!(limits.check(0, other).unwrap_err(), Refusal::stopping());
         assert_eq!(limits.charge_raw(0).unwrap_err(), Refusal::stopping());
     }
 
     #[test]
     fn what_was_there_before_counts_and_its_parts_may_be_continued() {
         let mut limits = Limits::new(10_000, 20_000);
-        let (one, other, now) = ([1; 32], [2; 32], Instant::now());
-        limits.count(&Usage { files: vec![6_000, 0], parts: vec![([1; 16], 5_000)] }, now);
+        let (one, other, now) = ("1-0-a-1x1", "2-0-b-1x1", Instant::now());
+        limits.count(&Usage { files: vec![6_000, 0], parts: vec![(one.to_owned(), 5_000)] }, now);
         assert_eq!(limits.used(), (15_096, 0));
-        limits.check(5_000, &other).unwrap_err();
-        limits.check(9_000, &one).unwrap();
+        limits.check(5_000, other).unwrap_err();
+        limits.check(9_000, one).unwrap();
         limits.forget_old_parts(now + PARTIAL_FILE_LIFETIME);
-        limits.check(5_000, &other).unwrap();
+        limits.check(5_000, other).unwrap();
     }
 
     #[test]
     fn a_part_that_is_kept_counts_for_other_files_until_it_is_removed() {
         let mut limits = Limits::new(10_000, 12_000);
-        let (one, other, now) = ([1; 32], [2; 32], Instant::now());
-        let first = limits.claim(5_000, &one).unwrap();
+        let (one, other, now) = ("1-0-a-1x1", "2-0-b-1x1", Instant::now());
+        let first = limits.claim(5_000, one).unwrap();
         limits.keep_part(first, one, 5_000, now);
         assert_eq!(limits.used(), (5_000, 0));
-        limits.check(7_001, &other).unwrap_err();
-        let again = limits.claim(10_000, &one).unwrap();
+        limits.check(7_001, other).unwrap_err();
+        let again = limits.claim(10_000, one).unwrap();
         assert_eq!(limits.used(), (10_000, 1));
         limits.keep_part(again, one, 9_000, now);
         limits.forget_old_parts(now);
         assert_eq!(limits.used(), (9_000, 0));
         limits.forget_old_parts(now + PARTIAL_FILE_LIFETIME);
         assert_eq!(limits.used(), (0, 0));
-        assert!(limits.can_keep_part());
+        assert!(limits.can_keep_part(one));
+        let mut limits = Limits::new(10_000, u64::MAX);
+        for number in 0..MAX_PARTS_OF_ONE {
+            let part = format!("{number:x}-0-a-1x1");
+            let claim = limits.claim(0, &part).unwrap();
+            limits.keep_part(claim, &part, 0, now);
+        }
+        // The same host may leave no more, and of one file nobody two.
+        assert!(!limits.can_keep_part("ff-0-a-1x1") && limits.can_keep_part("ff-0-b-1x1"));
     }
 }

@@ -362,6 +362,14 @@ impl<'a> Server<'a> {
         self.limits.stop();
     }
 
+    /// Gives up the transfers under way that bring nothing, or all if `all`.
+    fn finish_soon(&mut self, now: Instant, all: bool) {
+        let time = if all { Duration::ZERO } else { SILENCE };
+        for key in self.machine.useless_transfers(now, time) {
+            self.end_session(key, SessionEnd::Refused(Refusal::stopping()));
+        }
+    }
+
     /// Waits until the writers have ended.
     fn finish(&mut self) {
         self.writers.stop();

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use siar_proto::Peer;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::writers::Wake;
@@ -21,6 +22,8 @@ const DROPPED_INTERVAL: Duration = Duration::from_secs(1);
 const REMOVAL_INTERVAL: Duration = Duration::from_secs(300);
 /// How long senders may still ask for confirmation after the last file.
 const LINGER: Duration = Duration::from_secs(2);
+/// How long a server that has enough files waits for those under way.
+const LONGEST_FINISH: Duration = Duration::from_secs(3600);
 const LINGER_AFTER_SIGNAL: Duration = Duration::from_millis(300);
 
 /// How long after a signal another one ends the process at once. `timeout` and terminals send one
@@ -208,8 +211,11 @@ impl Deadlines {
             }
             Ending::Far if has_enough => {
                 self.ending = Ending::Finishing(now + LINGER);
-                tell_service_manager(STOPPING);
                 server.refuse_new();
+            }
+            Ending::Finishing(until) if now >= until => {
+                server.finish_soon(now, now >= until + LONGEST_FINISH);
+                return false;
             }
             _ => return false,
         }
@@ -228,10 +234,12 @@ impl Deadlines {
     }
 
     /// The time from which on the server may be over without a further event.
-    fn end_due(&self, server: &Server<'_>) -> Option<Instant> {
+    fn end_due(&self, now: Instant, server: &Server<'_>) -> Option<Instant> {
         let machine = &server.machine;
         match self.ending {
-            Ending::Finishing(until) => (machine.active_transfers() == 0).then_some(until),
+            Ending::Finishing(until) if machine.active_transfers() == 0 => Some(until),
+            // Transfers that bring nothing are looked for.
+            Ending::Finishing(_) => Some(now + DROPPED_INTERVAL),
             Ending::Stopping(until) => (!machine.is_verifying()).then_some(until),
             Ending::Far => None,
         }
@@ -240,7 +248,7 @@ impl Deadlines {
     fn next_due(&self, server: &Server<'_>) -> Option<Instant> {
         let due = [
             server.machine.poll_timeout(),
-            self.end_due(server),
+            self.end_due(Instant::now(), server),
             (!server.dropped.is_empty()).then_some(self.next_dropped),
             self.is_uncounted.then_some(self.counted_at + DROPPED_INTERVAL),
             Some(self.next_removal),
@@ -251,13 +259,18 @@ impl Deadlines {
 
 fn send_replies(server: &mut Server<'_>, socket: &ReceiveSocket, sealed: &mut Vec<u8>) {
     while let Some((to, bytes)) = server.machine.poll_transmit() {
-        let Some(to) = server.address_of(to) else { continue };
+        let peer = to;
+        let Some(to) = server.address_of(peer) else { continue };
         match &mut server.sealing {
             None => socket.reply(to, &bytes),
             Some(sealing) => {
                 sealed.clear();
                 sealing.sealer.seal(&bytes, sealed);
                 socket.reply(to, sealed);
+                if let Peer::Session(session) = peer {
+                    let answer = |other| socket.reply(other, sealed);
+                    sealing.opener.answer_others(session, sealed.len(), answer);
+                }
             }
         }
     }

@@ -15,6 +15,7 @@ const MAX_AGE: Duration = Duration::from_secs(20);
 /// largest clock difference.
 const REMEMBERED: Duration = Duration::from_secs(60);
 const MAX_REMEMBERED: usize = 4096;
+const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Remembered {
@@ -27,6 +28,8 @@ struct Remembered {
 #[derive(Debug, Default)]
 pub(super) struct ReplayMemory {
     remembered: HashMap<TransferId, Remembered>,
+    /// The latest search for transfers to forget.
+    searched_at: Option<Instant>,
 }
 
 impl ReplayMemory {
@@ -48,7 +51,10 @@ impl ReplayMemory {
                 "sent at a time {seconds} s from here: a replay, or a wrong clock"
             ));
         }
-        if self.remembered.len() >= MAX_REMEMBERED {
+        let is_search_due =
+            self.searched_at.is_none_or(|at| now.saturating_duration_since(at) >= SEARCH_INTERVAL);
+        if self.remembered.len() >= MAX_REMEMBERED && is_search_due {
+            self.searched_at = Some(now);
             self.remembered.retain(|id, remembered| {
                 now.saturating_duration_since(remembered.at) < REMEMBERED
                     || is_under_way(&(remembered.from, *id))

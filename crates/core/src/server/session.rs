@@ -21,7 +21,7 @@ use super::writers::FileHandle;
 use super::{FileNames, Server};
 use crate::event::{EventKind, Phase, Progress};
 use crate::io::clock::unix_time_ms;
-use crate::io::store::{IncomingFile, PARTIAL_FILE_LIFETIME, PublishedFile, StoreError};
+use crate::io::store::{IncomingFile, PARTIAL_FILE_LIFETIME, PublishedFile, StoreError, part_id};
 
 /// The largest number of published files that are remembered.
 const MAX_PUBLISHED: usize = 1 << 16;
@@ -113,7 +113,7 @@ impl Server<'_> {
         let (received, last_progress) = (0, started);
         let session = Session { file: file.clone(), started, storage, received, last_progress };
         self.sessions.insert(key, session);
-        if let Err(refusal) = self.limits.check(file.size, &file.blake3) {
+        if let Err(refusal) = self.limits.check(file.size, &part_id(&file)) {
             return self.end_session(key, SessionEnd::Refused(refusal));
         }
         // The file is created with its first block: an announcement costs its sender nothing.
@@ -147,8 +147,8 @@ impl Server<'_> {
         self.replays.check(now, unix_time_ms(), key, file.announced_ms, is_under_way)
     }
 
-    fn tell_resumed(&self, key: TransferKey, file: &AnnouncedFile, bytes: u64) {
-        if bytes > 0 {
+    fn tell_resumed(&mut self, key: TransferKey, file: &AnnouncedFile, bytes: u64) {
+        if bytes > 0 && self.log_lines.take(Instant::now()) {
             let (transfer, name) = (key.1.to_string(), file.name.clone());
             self.tell(EventKind::Resumed { transfer, name, bytes });
         }
@@ -207,7 +207,7 @@ impl Server<'_> {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let Storage::Waiting { promised } = &mut session.storage else { return };
         // A part of the file may have been there before.
-        let claim = match self.limits.claim(session.received, &session.file.blake3) {
+        let claim = match self.limits.claim(session.received, &part_id(&session.file)) {
             Ok(claim) => claim,
             Err(refusal) => return self.end_session(key, SessionEnd::Refused(refusal)),
         };
@@ -251,13 +251,13 @@ impl Server<'_> {
                 is_kept = end.leaves_a_part()
                     && session.received > 0
                     && IncomingFile::is_resumable(&session.file)
-                    && self.limits.can_keep_part()
+                    && self.limits.can_keep_part(&part_id(&session.file))
                     // Nobody goes on with a part of what is there.
                     && !self.published.contains(&session.file.blake3);
                 if is_kept {
-                    let (digest, now) = (session.file.blake3, Instant::now());
+                    let (part, now) = (part_id(&session.file), Instant::now());
                     self.writers.leave(file);
-                    self.limits.keep_part(claim, digest, session.received, now);
+                    self.limits.keep_part(claim, &part, session.received, now);
                 } else {
                     self.writers.discard(file);
                     self.limits.give_back(claim);

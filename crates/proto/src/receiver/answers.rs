@@ -17,6 +17,11 @@ impl Receiver {
     pub(super) fn handle_poll(&mut self, now: Instant, key: TransferKey, poll: Poll) {
         let slot = now + slot(self.config.id, &poll);
         let Some(Entry { transfer, .. }) = self.transfers.entry(key) else { return };
+        // An older poll is late, or somebody sends it again: its answer would be worth nothing.
+        if poll.round < transfer.latest_round {
+            return;
+        }
+        transfer.latest_round = poll.round;
         // A newer poll does not postpone an answer: else a fast sender would never get one.
         let due = transfer.status_due.map_or(slot, |(due, _)| due.min(slot));
         transfer.status_due = Some((due, Question { poll, received: transfer.received }));

@@ -22,7 +22,7 @@ impl Peer {
     pub(super) fn source(self) -> Source {
         match self {
             Self::Address(address) => Source::Host(address.ip()),
-            Self::Session(id) => Source::Session(id),
+            Self::Session(_) => Source::KeyHolders,
         }
     }
 }
@@ -49,7 +49,8 @@ impl std::fmt::Display for Peer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Source {
     Host(IpAddr),
-    Session([u8; 12]),
+    /// All who have the key: they trust each other.
+    KeyHolders,
 }
 
 /// The key of a transfer, which is the way of one file from one sender to its receivers: the

@@ -13,7 +13,7 @@ pub use config::{Abandonment, AnnouncedFile, Peer, ReceiverConfig, ReceiverEvent
 pub use reassembly::ReceivedBlock;
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use siar_code::CAUCHY_CODE;
 
@@ -53,6 +53,9 @@ pub struct Receiver {
     memory: BlockMemory,
     /// The next search for stale blocks comes no earlier than this.
     next_discard: Option<Instant>,
+    /// After a vain search for transfers or blocks that make room, the next one comes no earlier.
+    next_search: Option<Instant>,
+    next_steal: Option<Instant>,
     events: VecDeque<ReceiverEvent>,
     replies: VecDeque<(Peer, Vec<u8>)>,
     /// Accepted transfers that may need a Join.
@@ -73,6 +76,8 @@ impl Receiver {
             announcements_without_room: 0,
             memory: BlockMemory::new(config.block_memory),
             next_discard: None,
+            next_search: None,
+            next_steal: None,
             events: VecDeque::new(),
             replies: VecDeque::new(),
             accepted: VecDeque::new(),
@@ -111,6 +116,17 @@ impl Receiver {
         let unfinished = |state: &State| matches!(state, State::Offered(_) | State::Receiving(_));
         let transfers = self.transfers.iter();
         transfers.filter(|(_, transfer)| unfinished(transfer.state())).map(|(key, _)| key).collect()
+    }
+
+    /// Those of the [unfinished](Self::unfinished_transfers) transfers that have brought nothing for
+    /// `time`.
+    #[must_use]
+    pub fn useless_transfers(&self, now: Instant, time: Duration) -> Vec<TransferKey> {
+        let is_useless = |(_, transfer): &(TransferKey, &Transfer)| {
+            matches!(transfer.state(), State::Offered(_) | State::Receiving(_))
+                && now.saturating_duration_since(transfer.last_useful) >= time
+        };
+        self.transfers.iter().filter(is_useless).map(|(key, _)| key).collect()
     }
 
     /// Takes the payload of one datagram that came from `from`.
@@ -182,7 +198,7 @@ impl Receiver {
             taken = entry.take_symbol(now, symbol, &mut self.memory);
         }
         if matches!(taken, Taken::NoRoom)
-            && self.discard_blocks_of_the_largest(key)
+            && self.discard_blocks_of_the_largest(now, key)
             && let Some(mut entry) = self.transfers.entry(key)
         {
             taken = entry.take_symbol(now, symbol, &mut self.memory);
@@ -217,7 +233,7 @@ impl Receiver {
             });
         let blocks = layout.map_or(0, |layout| u64::from(layout.block_count()));
         // Its sender announces again: a lack of room is no refusal.
-        if !self.make_room(key.0.source(), blocks) {
+        if !self.make_room(now, key.0.source(), blocks) {
             self.announcements_without_room += 1;
             return;
         }

@@ -1,5 +1,6 @@
 //! Stale blocks: unfinished blocks that get no more symbols make room for others.
 
+use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
 use super::transfers::State;
@@ -15,7 +16,7 @@ const DISCARD_INTERVAL: Duration = Duration::from_millis(1);
 const DISCARD_COST: Duration = Duration::from_micros(1);
 
 /// One part in this many of a source's open blocks is discarded at once.
-const DISCARDED_PART: u64 = 16;
+const DISCARDED_PART: usize = 16;
 
 /// The transfers whose stale blocks may be discarded.
 #[derive(Debug, Clone, Copy)]
@@ -76,41 +77,46 @@ impl Receiver {
         !waiting.is_empty()
     }
 
-    /// Discards the oldest open blocks of the source that holds most memory, for a block of the
-    /// transfer `key`: as much as the block takes, and a part that saves searches. Returns `false` if
-    /// the block is not promised room, or if that source holds less than the source of `key` would
-    /// with the block; but who holds nothing is always given something.
-    pub(super) fn discard_blocks_of_the_largest(&mut self, key: TransferKey) -> bool {
+    /// Discards open blocks of other sources, for a promised block of the transfer `key`: those of the
+    /// largest source first, and of one source the oldest. Only sources count that hold at least as
+    /// much as the source of `key` would with the block; but who holds nothing is always given
+    /// something. Returns whether there is room now.
+    pub(super) fn discard_blocks_of_the_largest(&mut self, now: Instant, key: TransferKey) -> bool {
         let Some(transfer) = self.transfers.get(key) else { return false };
         let State::Receiving(reassembly) = transfer.state() else { return false };
-        if transfer.memory_limit(&self.memory) == self.memory.limit() {
+        let limit = transfer.memory_limit(&self.memory);
+        if limit == self.memory.limit() || self.next_steal.is_some_and(|next| now < next) {
             return false;
         }
-        let block = reassembly.largest_block();
-        let held = self.transfers.shares().of(key.0.source()).memory;
-        let least = if held == 0 { 1 } else { held + block } as u64;
+        let (block, own) = (reassembly.largest_block(), key.0.source());
+        let held = self.transfers.shares().of(own).memory;
+        let least = if held == 0 { 1 } else { held + block };
         let largest = self.transfers.shares().largest(|share| share.memory as u64);
-        let Some((source, most)) = largest.filter(|(_, most)| *most >= least) else {
-            return false;
-        };
-        let left = most - most.min((block as u64).max(most / DISCARDED_PART));
-        let mut open: Vec<(Instant, u32, TransferKey)> = Vec::new();
-        for (other, transfer) in self.transfers.iter() {
-            if other.0.source() == source
+        let most = largest.map_or(0, |(_, most)| most as usize);
+        let mut open: Vec<(Reverse<usize>, Instant, u32, TransferKey)> = Vec::new();
+        for (other, transfer) in self.transfers.iter().filter(|_| most >= least) {
+            let held = self.transfers.shares().of(other.0.source()).memory;
+            if other.0.source() != own
+                && held >= least
                 && let State::Receiving(reassembly) = transfer.state()
             {
-                open.extend(reassembly.touched().map(|(touched, block)| (touched, block, other)));
+                let touched = reassembly.touched();
+                open.extend(touched.map(|(at, block)| (Reverse(held), at, block, other)));
             }
         }
         open.sort_unstable();
-        for (_, block, other) in open {
-            if self.transfers.shares().of(source).memory as u64 <= left {
+        // More than is needed, so that one search serves several blocks.
+        let wanted = (limit - block.min(limit)).saturating_sub(most / DISCARDED_PART);
+        for (_, _, block, other) in open {
+            if self.memory.used() <= wanted {
                 break;
             }
             if let Some(mut entry) = self.transfers.entry(other) {
                 entry.discard_block(block, &mut self.memory);
             }
         }
-        true
+        let has_room = self.memory.used() + block <= limit;
+        self.next_steal = (!has_room).then(|| now + DISCARD_INTERVAL);
+        has_room
     }
 }

@@ -78,6 +78,8 @@ pub(super) struct Transfer {
     pub(super) bytes_out: u64,
     /// The poll that waits for an answer, and the time when the answer is due.
     pub(super) status_due: Option<(Instant, Question)>,
+    /// The highest number of a poll that has come.
+    pub(super) latest_round: u32,
     /// Whether this receiver has answered a poll since the last announcement: the sender knows this
     /// receiver then.
     pub(super) is_known: bool,
@@ -99,6 +101,7 @@ impl Transfer {
             bytes_in: 0,
             bytes_out: 0,
             status_due: None,
+            latest_round: 0,
             is_known: false,
             announces: 0,
             window_closed: None,

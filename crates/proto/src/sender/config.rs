@@ -29,6 +29,9 @@ pub struct SenderConfig {
     pub rate: Option<u64>,
     /// The largest number of bytes of sent blocks that are kept in memory for repair.
     pub repair_memory: usize,
+    /// The bytes that a receiver has to gain in each second for which the sender waits for it,
+    /// beyond the first 30.
+    pub least_gain: u64,
     /// The treatment of a receiver that is much slower than the others.
     pub slow: SlowReceivers,
 }
@@ -114,6 +117,8 @@ pub struct SendProgress {
     pub joined: usize,
     /// The number of receivers that confirmed the file.
     pub confirmed: usize,
+    /// Whether the sender still waits for receivers to join.
+    pub is_announcing: bool,
     /// The number of symbols that all receivers together have gained, by what they say.
     pub gained: u64,
     /// The number of receivers that verify the file.

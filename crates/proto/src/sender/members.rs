@@ -17,6 +17,10 @@ const COST_PER_GAINED: u64 = 20;
 const COST_IN_FILES: u64 = 8;
 const FREE_COST: u64 = 8192;
 
+/// An answer is far later than others if it takes this many times as long, and at least so long.
+const FAR_LATER: u32 = 4;
+const LATE: Duration = Duration::from_millis(100);
+
 /// The largest number of members. The sender does not wait for further receivers.
 pub(super) const MAX_MEMBERS: usize = 10_000;
 
@@ -169,6 +173,8 @@ pub(super) struct Situation {
     pub(super) horizon: u32,
     /// Whether no further block can be sent until a member in the pass advances.
     pub(super) is_held_up: bool,
+    /// Whether no further symbol can be sent until all members in the pass have answered.
+    pub(super) is_congested: bool,
     /// The source symbols of the file.
     pub(super) file: Symbols,
 }
@@ -198,6 +204,8 @@ pub(super) struct Members {
     slowest: Option<Slowest>,
     receive_window: Option<Blocks>,
     receiving: Option<usize>,
+    /// The smallest socket buffer that a member in the pass has told, if any has.
+    least_recv_buffer: Option<Option<u32>>,
     worst_loss: Option<f64>,
     /// The time of the latest check of the time limits.
     judged_at: Option<Instant>,
@@ -226,6 +234,7 @@ impl Members {
         self.slowest = None;
         self.receive_window = None;
         self.receiving = None;
+        self.least_recv_buffer = None;
         self.worst_loss = None;
     }
 
@@ -259,14 +268,21 @@ impl Members {
     }
 
     pub(super) fn set_recv_buffer(&mut self, id: ReceiverId, recv_buffer: u32) {
-        if let Some(member) = self.all.get_mut(&id) {
-            member.recv_buffer = Some(recv_buffer);
+        if let Some(member) = self.all.get_mut(&id)
+            && member.recv_buffer.replace(recv_buffer) != Some(recv_buffer)
+        {
+            self.least_recv_buffer = None;
         }
     }
 
     /// The size in bytes of the smallest socket buffer of the members in the pass that have told it.
-    pub(super) fn least_recv_buffer(&self) -> Option<u32> {
-        self.in_pass().filter_map(|member| member.recv_buffer).min()
+    pub(super) fn least_recv_buffer(&mut self) -> Option<u32> {
+        if let Some(least) = self.least_recv_buffer {
+            return least;
+        }
+        let least = self.in_pass().filter_map(|member| member.recv_buffer).min();
+        self.least_recv_buffer = Some(least);
+        least
     }
 
     /// The symbols that all members have gained, by what they say.
@@ -464,6 +480,15 @@ impl Members {
         behind > 0 && 2 * behind <= self.in_pass().count()
     }
 
+    /// The time after which an answer is far later than those of most members in the pass.
+    fn far_later(&self) -> Duration {
+        let mut times: Vec<Duration> =
+            self.in_pass().map(|member| member.path.round_trip()).collect();
+        times.sort_unstable();
+        let usual = times.get(times.len().saturating_sub(1) / 2).copied().unwrap_or_default();
+        (usual * FAR_LATER).max(LATE)
+    }
+
     /// Checks the time limits: late members leave the pass, silent and idle ones are given up, and
     /// those who gain too little for the time that they take. Returns the members that have held up
     /// most others for too long.
@@ -473,8 +498,9 @@ impl Members {
         patience: Patience,
         situation: Situation,
     ) -> Vec<ReceiverId> {
-        let Situation { horizon, is_held_up, file } = situation;
+        let Situation { horizon, is_held_up, is_congested, file } = situation;
         let are_held_up = is_held_up && self.are_most_ahead(horizon);
+        let far_later = is_congested.then(|| self.far_later());
         self.clear_caches();
         let passed = now.saturating_duration_since(self.judged_at.replace(now).unwrap_or(now));
         let mut latest: HashMap<SocketAddr, Instant> = HashMap::new();
@@ -484,6 +510,10 @@ impl Members {
         }
         for member in self.all.values_mut().filter(|member| member.is_receiving()) {
             let quiet = now.saturating_duration_since(member.last_heard);
+            let is_far_later = far_later.is_some_and(|late| member.path.round_trip() > late);
+            if member.in_pass && (are_held_up && member.is_behind(horizon) || is_far_later) {
+                member.held_up += passed;
+            }
             let is_late = quiet >= patience.stall;
             let is_replaced = latest.get(&member.address) > Some(&member.last_heard);
             if quiet >= patience.silence || is_late && is_replaced {
@@ -493,9 +523,6 @@ impl Members {
                 // others: neither can make progress.
                 member.idle += passed;
                 member.waited += passed;
-                if are_held_up && member.is_behind(horizon) {
-                    member.held_up += passed;
-                }
                 let gained = u32::try_from(member.gained(file).0).unwrap_or(u32::MAX);
                 let earned = patience.waited_per_symbol.saturating_mul(gained);
                 if member.idle >= patience.idle {

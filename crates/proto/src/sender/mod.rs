@@ -35,10 +35,10 @@ const STALL: Duration = Duration::from_millis(1000);
 const SILENCE: Duration = Duration::from_secs(6);
 /// The time after which a receiver is given up that answers but makes no progress.
 const IDLE: Duration = Duration::from_secs(30);
-/// The bytes that a receiver has to gain in each second for which the sender waits for it, beyond
-/// the first [`IDLE`]: as on a line of 64 kbit/s. Of a rate that is asked for, it is a part.
-const MIN_GAIN_RATE: u64 = 8_000;
-const MIN_GAIN_PART: u64 = 8;
+/// One part in this many of the sending rate that is asked for is enough for a receiver to gain.
+const LEAST_GAIN_PART: u64 = 8;
+/// The number of symbols for which the sender waits at the rate that is asked for.
+const IDLE_SYMBOLS: u32 = 8;
 /// The time for which a receiver may hold up most others, and the part of the transfer's time.
 const HELD_UP: Duration = Duration::from_secs(10);
 const HELD_UP_PART: u32 = 2;
@@ -131,6 +131,7 @@ impl Sender {
             repair_sent: self.repair_sent(),
             joined: self.members.len(),
             confirmed: self.members.iter().filter(|(_, member)| confirmed(member)).count(),
+            is_announcing: matches!(self.phase, Phase::Announcing { .. }),
             gained: self.members.gained(self.file_symbols()).0,
             verifying: self
                 .members
@@ -174,7 +175,7 @@ impl Sender {
             .map(|(&receiver, member)| Outcome {
                 receiver,
                 server: member.address,
-                has_answered: member.status.is_some(),
+                has_answered: member.status.is_some() || member.standing != Standing::Silent,
                 result: match &member.standing {
                     Standing::Confirmed => Ok(()),
                     Standing::Failed(reason) => Err(reason.clone()),
@@ -227,21 +228,23 @@ impl Sender {
     /// advances.
     fn judge(&mut self, now: Instant, is_held_up: bool) {
         let layout = self.config.layout;
-        let rate = self
-            .config
-            .rate
-            .map_or(MIN_GAIN_RATE, |rate| (rate / MIN_GAIN_PART).clamp(1, MIN_GAIN_RATE));
+        let asked_for = self.config.rate.unwrap_or(u64::MAX);
+        let gain = self.config.least_gain.min(asked_for / LEAST_GAIN_PART).max(1);
+        let per_symbol =
+            |rate: u64| Duration::from_secs_f64(layout.symbol_size() as f64 / rate.max(1) as f64);
+        let idle = IDLE.max(per_symbol(asked_for).saturating_mul(IDLE_SYMBOLS));
         let patience = Patience {
             stall: STALL,
             silence: SILENCE,
-            idle: IDLE,
+            idle,
             verifying: VERIFYING + Duration::from_secs(layout.size() / MIN_VERIFICATION_RATE),
-            waited: IDLE,
-            waited_per_symbol: Duration::from_secs_f64(layout.symbol_size() as f64 / rate as f64),
+            waited: idle,
+            waited_per_symbol: per_symbol(gain),
             held_up: HELD_UP + now.saturating_duration_since(self.started) / HELD_UP_PART,
         };
         let (horizon, file) = (self.schedule.horizon(), self.file_symbols());
-        let situation = Situation { horizon, is_held_up, file };
+        let is_congested = self.congestion.room(self.in_flight()) == Symbols::ZERO;
+        let situation = Situation { horizon, is_held_up, is_congested, file };
         for receiver in self.members.judge(now, patience, situation) {
             self.finish_later(now, receiver);
         }

@@ -52,10 +52,6 @@ pub(crate) fn repeater() {
     is_over.store(true, Ordering::Relaxed);
     assert!(attacker.join().unwrap() > 100, "the attack did not happen");
     lab.assert_delivered(&server);
-    let log = server.dir.join("server.log");
-    wait_for("the count of repeated datagrams", || {
-        fs::read_to_string(&log).is_ok_and(|log| log.contains("sent again from another address"))
-    });
 }
 
 /// A datagram that is no frame ends no server, and a server that has enough finishes what it began.

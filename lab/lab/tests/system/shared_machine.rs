@@ -55,7 +55,7 @@ fn partial_name(sample: &Sample) -> String {
     let digest: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
     let sender = FileDigest::of_bytes(CLIENT.address.to_string().as_bytes()).name();
     let sender: String = sender[..4].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!(".siar-{digest}-{:x}-{sender}.part", sample.bytes.len())
+    format!(".siar-{digest}-{:x}-{sender}-1408x128.part", sample.bytes.len())
 }
 
 fn partial_files(dir: &Path) -> Vec<PathBuf> {

@@ -20,6 +20,7 @@ use super::reach::{JudgingResolver, Redirections, loses_https, seems_public, wat
 use super::transport::connector;
 use super::{BUFFER_LEN, FetchConfig, FetchError};
 use crate::client::shown_url::shown_url;
+use crate::client::time_limit::TimeLimit;
 
 /// The longest wait for a host's address: less than the usual `--timeout`, so that the reason of a
 /// failure is told.
@@ -177,6 +178,9 @@ fn respond(
     // The public URL that has redirected to this one, if this one must be public for that.
     let mut from = None;
     for _ in 0..=MAX_REDIRECTS {
+        if let Some(TimeLimit { allowed, .. }) = config.time_limit.filter(TimeLimit::is_over) {
+            return Err(FetchError::OutOfTime { url: shown.to_owned(), bytes: 0, allowed });
+        }
         let hop = Hop { to: &to, from: from.as_ref(), shown, stall_timeout };
         let (response, is_public) = hop.request(lease)?;
         if !response.status().is_redirection() {

@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use siar_proto::FileDigest;
 use tempfile::NamedTempFile;
 
 use super::FetchError;
-use crate::io::store::{is_same_file, persist_new, with_number};
+use crate::io::store::{Numbering, hash_of_same_size, persist_new, with_number};
 
 /// Gives a whole download of `bytes` bytes the name `wanted` in `dir`, or the first numbered name
 /// that no different file has. No file is replaced, whoever made it: a file of the same bytes is
@@ -23,14 +24,24 @@ pub(super) fn put(
     bytes: u64,
     digest: FileDigest,
 ) -> Result<(File, String), FetchError> {
-    let mut download = download;
-    for number in 0..u32::MAX {
+    /// The downloads of this process. The names are paths.
+    static NUMBERING: LazyLock<Numbering> = LazyLock::new(Numbering::default);
+    let (mut download, all) = (download, dir.join(wanted).display().to_string());
+    let (same, next) = NUMBERING.of(&all, &digest.name());
+    for number in [Some(0), same].into_iter().flatten().chain(next.max(1)..u32::MAX) {
         let name = if number == 0 { wanted.to_owned() } else { with_number(wanted, number) };
         let path = dir.join(&name);
         match persist_new(download, &path) {
-            Ok(file) => return Ok((file, name)),
+            Ok(file) => {
+                NUMBERING.note(&all, number, Some(digest.name()));
+                return Ok((file, name));
+            }
             Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
-                if is_same_file(&path, bytes, digest) {
+                // What was compared before is not compared again.
+                let is_new = number >= next || same == Some(number);
+                let there = is_new.then(|| hash_of_same_size(&path, bytes)).flatten();
+                NUMBERING.note(&all, number, there);
+                if there == Some(digest.name()) {
                     // Dropping the path removes the temporary name.
                     let (file, _path) = error.file.into_parts();
                     return Ok((file, name));

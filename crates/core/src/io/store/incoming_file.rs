@@ -459,13 +459,8 @@ fn require_inode(dir: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Whether a regular file of this size and digest is at `path`.
-pub(crate) fn is_same_file(path: &Path, size: u64, digest: FileDigest) -> bool {
-    hash_of_same_size(path, size) == Some(digest.name())
-}
-
 /// Returns the BLAKE3 digest of the file at `path`, if it is a file of `size` bytes.
-fn hash_of_same_size(path: &Path, size: u64) -> Option<[u8; 32]> {
+pub(crate) fn hash_of_same_size(path: &Path, size: u64) -> Option<[u8; 32]> {
     let is_candidate =
         path.symlink_metadata().is_ok_and(|data| data.is_file() && data.len() == size);
     let hash = is_candidate.then(|| hash_file(path).ok()).flatten();

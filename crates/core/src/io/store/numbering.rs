@@ -20,7 +20,7 @@ struct Numbers {
 
 /// The numbers of the files in a folder, by name.
 #[derive(Debug, Default)]
-pub(super) struct Numbering(Mutex<Known>);
+pub(crate) struct Numbering(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
@@ -32,7 +32,7 @@ struct Known {
 impl Numbering {
     /// Returns the number of the file of this name and digest, if it is known, and the first number
     /// that is not known to be taken.
-    pub(super) fn of(&self, name: &str, digest: &[u8; 32]) -> (Option<u32>, u32) {
+    pub(crate) fn of(&self, name: &str, digest: &[u8; 32]) -> (Option<u32>, u32) {
         let known = lock(&self.0);
         known
             .by_name
@@ -41,7 +41,7 @@ impl Numbering {
     }
 
     /// Notes that a file of this name has `number`, and its digest, if that was computed.
-    pub(super) fn note(&self, name: &str, number: u32, digest: Option<[u8; 32]>) {
+    pub(crate) fn note(&self, name: &str, number: u32, digest: Option<[u8; 32]>) {
         let mut known = lock(&self.0);
         if known.noted >= MAX_REMEMBERED {
             *known = Known::default();

@@ -12,6 +12,7 @@ use siar_proto::{AnnouncedFile, Peer};
 
 use super::folder::is_unsupported;
 use super::own_files::{Folder, Found};
+use super::usage::PartId;
 use super::{PREFIX, SUFFIX};
 
 /// The first bytes of a journal.
@@ -45,19 +46,28 @@ pub(super) struct Partial {
     pub(super) written: Vec<u32>,
 }
 
+/// Returns whose parts an announced file's partial files are: half of its digest, its size, its
+/// sender and its layout, separated by hyphens.
+#[must_use]
+pub fn part_id(announced: &AnnouncedFile) -> PartId {
+    let digest = blake3::Hash::from_bytes(announced.blake3).to_hex();
+    let sender = match announced.from {
+        Peer::Address(address) => {
+            let host = blake3::hash(address.ip().to_canonical().to_string().as_bytes());
+            host.to_hex()[..8].to_owned()
+        }
+        Peer::Session(_) => "key".to_owned(),
+    };
+    let (size, layout) = (announced.size, announced.layout);
+    let (symbol, symbols) = (layout.symbol_size(), layout.block_symbols());
+    format!("{}-{size:x}-{sender}-{symbol}x{symbols}", &digest[..32])
+}
+
 impl Partial {
     /// Returns the names that an announced file's partial files can have. What another host has sent
     /// is not continued: without a key, anybody could leave false blocks of a file.
     fn names(announced: &AnnouncedFile) -> impl Iterator<Item = String> {
-        let digest = blake3::Hash::from_bytes(announced.blake3).to_hex();
-        let sender = match announced.from {
-            Peer::Address(address) => {
-                let host = blake3::hash(address.ip().to_canonical().to_string().as_bytes());
-                host.to_hex()[..8].to_owned()
-            }
-            Peer::Session(_) => "key".to_owned(),
-        };
-        let stem = format!("{PREFIX}{}-{:x}-{sender}", &digest[..32], announced.size);
+        let stem = format!("{PREFIX}{}", part_id(announced));
         (0..MAX_NAMES).map(move |number| match number {
             0 => format!("{stem}{SUFFIX}"),
             _ => format!("{stem}-{number}{SUFFIX}"),

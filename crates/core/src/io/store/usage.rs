@@ -7,8 +7,8 @@ use std::path::Path;
 
 use super::{PREFIX, SUFFIX};
 
-/// The first half of a file's BLAKE3 digest, which names its partial files.
-pub type PartId = [u8; 16];
+/// What a file's partial files are named by; see [`part_id`](super::part_id).
+pub type PartId = String;
 
 /// The bytes of a sector, as `stat` counts.
 const SECTOR: u64 = 512;
@@ -36,7 +36,7 @@ impl Usage {
             if !found.is_file() {
                 continue;
             }
-            match entry.file_name().to_str().and_then(part_id) {
+            match entry.file_name().to_str().and_then(id_in) {
                 Some(id) => usage.parts.push((id, found.blocks() * SECTOR)),
                 None => usage.files.push(found.len()),
             }
@@ -45,11 +45,11 @@ impl Usage {
     }
 }
 
-/// Returns whose part a file is, by its name.
-fn part_id(name: &str) -> Option<PartId> {
-    let digits = name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.split_once('-')?.0;
-    let number = u128::from_str_radix(digits, 16).ok().filter(|_| digits.len() == 32)?;
-    Some(number.to_be_bytes())
+/// Returns whose part a file is, by its name: another number may follow.
+fn id_in(name: &str) -> Option<PartId> {
+    let parts: Vec<&str> =
+        name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.split('-').take(4).collect();
+    (parts.len() == 4).then(|| parts.join("-"))
 }
 
 #[cfg(test)]
@@ -63,13 +63,13 @@ mod tests {
             |name: &str, len: usize| fs::write(dir.path().join(name), vec![1; len]).unwrap();
         write("a.txt", 5000);
         write(".siar-abc.part", 3);
-        write(&format!(".siar-{}-1f4-01234567.part", "0a".repeat(16)), 4096);
+        write(".siar-0a0b-1f4-01234567-10x4-1.part", 4096);
         fs::create_dir(dir.path().join("folder")).unwrap();
         let mut usage = Usage::of(dir.path()).unwrap();
         usage.files.sort_unstable();
         assert_eq!(usage.files, [3, 5000]);
         assert_eq!(usage.parts.len(), 1);
-        assert_eq!(usage.parts[0].0, [0x0a; 16]);
+        assert_eq!(usage.parts[0].0, "0a0b-1f4-01234567-10x4");
         assert!(usage.parts[0].1 >= 4096);
     }
 }
