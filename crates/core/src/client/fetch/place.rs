@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::iter;
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -9,7 +10,7 @@ use siar_proto::FileDigest;
 use tempfile::NamedTempFile;
 
 use super::FetchError;
-use crate::io::store::{Numbering, hash_of_same_size, persist_new, with_number};
+use crate::io::store::{Numbering, Seen, look_at, persist_new, with_number};
 
 /// Gives a whole download of `bytes` bytes the name `wanted` in `dir`, or the first numbered name
 /// that no different file has. No file is replaced, whoever made it: a file of the same bytes is
@@ -27,24 +28,25 @@ pub(super) fn put(
     /// The downloads of this process. The names are paths.
     static NUMBERING: LazyLock<Numbering> = LazyLock::new(Numbering::default);
     let (mut download, all) = (download, dir.join(wanted).display().to_string());
-    let (same, next) = NUMBERING.of(&all, &digest.name());
-    for number in [Some(0), same].into_iter().flatten().chain(next.max(1)..u32::MAX) {
+    let (alike, next) = NUMBERING.of(&all, bytes, &digest.name());
+    for number in iter::once(0).chain(alike.iter().copied()).chain(next.max(1)..u32::MAX) {
         let name = if number == 0 { wanted.to_owned() } else { with_number(wanted, number) };
         let path = dir.join(&name);
         match persist_new(download, &path) {
             Ok(file) => {
-                NUMBERING.note(&all, number, Some(digest.name()));
+                NUMBERING.note(&all, number, Seen::Digest(digest.name()));
                 return Ok((file, name));
             }
             Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
                 // What was compared before is not compared again.
-                let is_new = number >= next || same == Some(number);
-                let there = is_new.then(|| hash_of_same_size(&path, bytes)).flatten();
-                NUMBERING.note(&all, number, there);
-                if there == Some(digest.name()) {
-                    // Dropping the path removes the temporary name.
-                    let (file, _path) = error.file.into_parts();
-                    return Ok((file, name));
+                if number >= next || alike.contains(&number) {
+                    let there = look_at(&path, bytes);
+                    NUMBERING.note(&all, number, there);
+                    if there == Seen::Digest(digest.name()) {
+                        // Dropping the path removes the temporary name.
+                        let (file, _path) = error.file.into_parts();
+                        return Ok((file, name));
+                    }
                 }
                 download = error.file;
             }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::iter;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use rangemap::RangeSet;
 use siar_proto::{AnnouncedFile, FileDigest};
 use tempfile::{NamedTempFile, TempPath};
 
-use super::numbering::Numbering;
+use super::numbering::{Numbering, Seen};
 use super::own_files::{Folder, Found};
 use super::partial::{Journal, Partial};
 use super::piece_hasher::PieceHasher;
@@ -386,15 +387,15 @@ impl IncomingFile {
         digest: FileDigest,
     ) -> Result<(PathBuf, bool), StoreError> {
         let mut file = self.file;
-        let (same, next) = naming.numbering.of(name, &digest.name());
+        let (alike, next) = naming.numbering.of(name, self.size, &digest.name());
         // What had the plain name may have been moved away since.
-        for number in [Some(0), same].into_iter().flatten().chain(next.max(1)..u32::MAX) {
+        for number in iter::once(0).chain(alike.iter().copied()).chain(next.max(1)..u32::MAX) {
             let candidate = if number == 0 { name.to_owned() } else { with_number(name, number) };
             let path = self.dir.join(candidate);
             let at = |error| StoreError::Io { path: path.clone(), error };
             match naming.folder.persist(file, &path) {
                 Ok(_) => {
-                    naming.numbering.note(name, number, Some(digest.name()));
+                    naming.numbering.note(name, number, Seen::Digest(digest.name()));
                     return Ok((path, true));
                 }
                 Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
@@ -402,12 +403,12 @@ impl IncomingFile {
                 }
                 Err(error) => return Err(at(error.error)),
             }
-            if number < next && same != Some(number) {
+            if number < next && !alike.contains(&number) {
                 // It was compared before.
                 continue;
             }
-            let there = hash_of_same_size(&path, self.size);
-            if there == Some(digest.name()) {
+            let there = look_at(&path, self.size);
+            if there == Seen::Digest(digest.name()) {
                 file.persist(&path).map_err(|error| at(error.error))?;
                 naming.numbering.note(name, number, there);
                 return Ok((path, false));
@@ -459,12 +460,15 @@ fn require_inode(dir: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Returns the BLAKE3 digest of the file at `path`, if it is a file of `size` bytes.
-pub(crate) fn hash_of_same_size(path: &Path, size: u64) -> Option<[u8; 32]> {
-    let is_candidate =
-        path.symlink_metadata().is_ok_and(|data| data.is_file() && data.len() == size);
-    let hash = is_candidate.then(|| hash_file(path).ok()).flatten();
-    hash.map(|hash| *hash.as_bytes())
+/// Looks at the file at `path`; it is read if it has `size` bytes.
+pub(crate) fn look_at(path: &Path, size: u64) -> Seen {
+    match path.symlink_metadata() {
+        Ok(data) if data.is_file() && data.len() == size => {
+            hash_file(path).map_or(Seen::Other, |hash| Seen::Digest(*hash.as_bytes()))
+        }
+        Ok(data) if data.is_file() => Seen::Size(data.len()),
+        _ => Seen::Other,
+    }
 }
 
 fn hash_file(path: &Path) -> io::Result<blake3::Hash> {

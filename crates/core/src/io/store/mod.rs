@@ -14,10 +14,10 @@ mod usage;
 pub use content::Content;
 pub use folder::FolderTraits;
 pub(crate) use folder::{longest_name, persist_new};
-pub(crate) use incoming_file::hash_of_same_size;
+pub(crate) use incoming_file::look_at;
 pub use incoming_file::{IncomingFile, Naming, PublishedFile, StoreError};
 pub use name::{safe_file_name, shortened_file_name, shown_file_name, with_number};
-pub(crate) use numbering::Numbering;
+pub(crate) use numbering::{Numbering, Seen};
 pub use partial::{PARTIAL_FILE_LIFETIME, part_id, remove_abandoned_files};
 pub use usage::{PartId, Usage};
 

@@ -16,6 +16,19 @@ struct Numbers {
     next: u32,
     /// The numbers of files by their BLAKE3 digests.
     by_digest: HashMap<[u8; 32], u32>,
+    /// The numbers of files of which only the size is known, by that.
+    by_size: HashMap<u64, Vec<u32>>,
+}
+
+/// What is known of a file that has a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// Its BLAKE3 digest.
+    Digest([u8; 32]),
+    /// Its size in bytes, since no file of this size was looked for.
+    Size(u64),
+    /// That it is none to be compared.
+    Other,
 }
 
 /// The numbers of the files in a folder, by name.
@@ -30,18 +43,18 @@ struct Known {
 }
 
 impl Numbering {
-    /// Returns the number of the file of this name and digest, if it is known, and the first number
-    /// that is not known to be taken.
-    pub(crate) fn of(&self, name: &str, digest: &[u8; 32]) -> (Option<u32>, u32) {
+    /// Returns the numbers of the files of this name that may be the one with this size and digest,
+    /// and the first number that is not known to be taken.
+    pub(crate) fn of(&self, name: &str, size: u64, digest: &[u8; 32]) -> (Vec<u32>, u32) {
         let known = lock(&self.0);
-        known
-            .by_name
-            .get(name)
-            .map_or((None, 0), |numbers| (numbers.by_digest.get(digest).copied(), numbers.next))
+        let Some(numbers) = known.by_name.get(name) else { return (Vec::new(), 0) };
+        let same = numbers.by_digest.get(digest).copied().into_iter();
+        let alike = numbers.by_size.get(&size).into_iter().flatten().copied();
+        (same.chain(alike).collect(), numbers.next)
     }
 
-    /// Notes that a file of this name has `number`, and its digest, if that was computed.
-    pub(crate) fn note(&self, name: &str, number: u32, digest: Option<[u8; 32]>) {
+    /// Notes that a file of this name has `number`, and what was seen of it.
+    pub(crate) fn note(&self, name: &str, number: u32, seen: Seen) {
         let mut known = lock(&self.0);
         if known.noted >= MAX_REMEMBERED {
             *known = Known::default();
@@ -52,8 +65,18 @@ impl Numbering {
         if numbers.next == number {
             numbers.next = number + 1;
         }
-        if let Some(digest) = digest {
-            numbers.by_digest.insert(digest, number);
+        match seen {
+            Seen::Digest(digest) => {
+                numbers.by_digest.insert(digest, number);
+                numbers.by_size.values_mut().for_each(|alike| alike.retain(|one| *one != number));
+            }
+            Seen::Size(size) => {
+                let alike = numbers.by_size.entry(size).or_default();
+                if !alike.contains(&number) {
+                    alike.push(number);
+                }
+            }
+            Seen::Other => {}
         }
     }
 }
@@ -65,11 +88,14 @@ mod tests {
     #[test]
     fn only_what_was_seen_counts_as_taken() {
         let numbering = Numbering::default();
-        assert_eq!(numbering.of("a", &[0; 32]), (None, 0));
-        numbering.note("a", 0, None);
-        numbering.note("a", 1, Some([1; 32]));
-        assert_eq!(numbering.of("a", &[0; 32]), (None, 2));
-        assert_eq!(numbering.of("a", &[1; 32]), (Some(1), 2));
-        assert_eq!(numbering.of("b", &[1; 32]), (None, 0));
+        assert_eq!(numbering.of("a", 5, &[0; 32]), (vec![], 0));
+        numbering.note("a", 0, Seen::Size(5));
+        numbering.note("a", 1, Seen::Digest([1; 32]));
+        numbering.note("a", 2, Seen::Other);
+        assert_eq!(numbering.of("a", 6, &[0; 32]), (vec![], 3));
+        assert_eq!(numbering.of("a", 5, &[1; 32]), (vec![1, 0], 3));
+        numbering.note("a", 0, Seen::Digest([2; 32]));
+        assert_eq!(numbering.of("a", 5, &[1; 32]), (vec![1], 3));
+        assert_eq!(numbering.of("b", 5, &[1; 32]), (vec![], 0));
     }
 }

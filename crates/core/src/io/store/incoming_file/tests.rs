@@ -186,7 +186,7 @@ fn a_file_of_a_much_used_name_is_not_compared_with_all() {
     assert_eq!(publish(&[200]).path, path(40));
     let again = publish(&[30]);
     assert_eq!((again.path, again.is_new), (path(30), false));
-    assert_eq!(naming.numbering.of("a.txt", blake3::hash(&[0]).as_bytes()), (Some(0), 41));
+    assert_eq!(naming.numbering.of("a.txt", 1, blake3::hash(&[0]).as_bytes()), (vec![0], 41));
     std::fs::remove_file(dir.path().join("a.txt")).unwrap();
     assert_eq!(publish(&[201]).path, dir.path().join("a.txt"));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 41);
