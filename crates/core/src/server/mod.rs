@@ -148,6 +148,8 @@ struct Server<'a> {
     observer: &'a dyn Observer,
     machine: Receiver,
     sessions: HashMap<TransferKey, Session>,
+    /// The digests of the files that sessions write, with the number of these.
+    written: HashMap<[u8; 32], usize>,
     /// The digests of the files that were published lately.
     published: HashSet<[u8; 32]>,
     limits: Limits,
@@ -211,6 +213,7 @@ impl<'a> Server<'a> {
                 silence: SILENCE,
             }),
             sessions: HashMap::new(),
+            written: HashMap::new(),
             published: HashSet::new(),
             limits,
             replays: ReplayMemory::default(),

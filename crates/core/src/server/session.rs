@@ -117,7 +117,12 @@ impl Server<'_> {
             return self.end_session(key, SessionEnd::Refused(refusal));
         }
         // The file is created with its first block: an announcement costs its sender nothing.
-        let whole = match IncomingFile::find(&self.config.dir, &file) {
+        // What another session writes it will soon publish: it cannot be gone on with.
+        let found = match self.written.contains_key(&file.blake3) {
+            true => Ok(Vec::new()),
+            false => IncomingFile::find(&self.config.dir, &file),
+        };
+        let whole = match found {
             Ok(whole) => {
                 let received = byte_count(&file, &whole);
                 self.tell_resumed(key, &file, received);
@@ -217,6 +222,7 @@ impl Server<'_> {
             self.writers.create(key, session.file.size)
         };
         session.storage = Storage::Open { file, claim };
+        *self.written.entry(session.file.blake3).or_default() += 1;
     }
 
     /// Ends a session for any reason: tells its sender, gives its resources back, and reports the
@@ -241,6 +247,14 @@ impl Server<'_> {
             }
             // The state machine itself has ended the transfer.
             SessionEnd::Abandoned(_) => {}
+        }
+        if let Storage::Open { .. } = session.storage
+            && let Some(count) = self.written.get_mut(&session.file.blake3)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.written.remove(&session.file.blake3);
+            }
         }
         let mut is_kept = false;
         match (session.storage, &end) {

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use rangemap::RangeSet;
 use siar_proto::{AnnouncedFile, FileDigest};
@@ -20,6 +21,10 @@ use super::{
     FolderTraits, if_supported, safe_file_name, shortened_file_name, shown_file_name,
     temporary_file, with_number,
 };
+
+/// How often, and after which time again, promised blocks are looked for.
+const COPY_ATTEMPTS: u32 = 10;
+const COPY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How received files are named.
 #[derive(Debug)]
@@ -231,9 +236,29 @@ impl IncomingFile {
     ) -> Result<(), StoreError> {
         let is_missing =
             |file: &Self, block: u32| !file.written.overlaps(&announced.layout.byte_range(block));
-        if !promised.iter().any(|block| is_missing(self, *block)) {
-            return Ok(());
+        for attempt in 0..COPY_ATTEMPTS {
+            if !promised.iter().any(|block| is_missing(self, *block)) {
+                return Ok(());
+            }
+            // Another process that publishes the file has it under no name of these for a moment.
+            std::thread::sleep(COPY_INTERVAL * attempt.min(1));
+            self.copy_from_others(announced, promised)?;
         }
+        if promised.iter().any(|block| is_missing(self, *block)) {
+            let error = io::Error::other("what was on disk was removed by another transfer");
+            return Err(StoreError::Io { path: self.dir.clone(), error });
+        }
+        Ok(())
+    }
+
+    /// Copies those of the promised blocks that this file lacks and that can be found now.
+    fn copy_from_others(
+        &mut self,
+        announced: &AnnouncedFile,
+        promised: &[u32],
+    ) -> Result<(), StoreError> {
+        let is_missing =
+            |file: &Self, block: u32| !file.written.overlaps(&announced.layout.byte_range(block));
         let at = |error| StoreError::Io { path: self.dir.clone(), error };
         let mut sources = Partial::readable(&self.dir, announced).map_err(at)?;
         // Who wrote them may have published them since. If it is another file, BLAKE3 will tell.
@@ -254,10 +279,6 @@ impl IncomingFile {
                     self.write_block(block, place.start, &bytes)?;
                 }
             }
-        }
-        if promised.iter().any(|block| is_missing(self, *block)) {
-            let error = io::Error::other("what was on disk was removed by another transfer");
-            return Err(StoreError::Io { path: self.dir.clone(), error });
         }
         Ok(())
     }
