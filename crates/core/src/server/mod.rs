@@ -400,3 +400,24 @@ impl<'a> Server<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_go_to_one_host_only() {
+        for (address, is_one) in [
+            ("192.0.2.1:5000", true),
+            ("[2001:db8::1]:5000", true),
+            ("255.255.255.255:5000", false),
+            ("[::ffff:255.255.255.255]:5000", false),
+            ("239.1.2.3:5000", false),
+            ("[ff02::1]:5000", false),
+            ("0.0.0.0:5000", false),
+            ("192.0.2.1:0", false),
+        ] {
+            assert_eq!(is_of_one_host(address.parse().unwrap()), is_one, "{address}");
+        }
+    }
+}

@@ -275,6 +275,15 @@ mod tests {
         groups
     }
 
+    /// A forged source address can be a subnet's broadcast address.
+    #[test]
+    fn no_answer_goes_to_a_whole_subnet() {
+        let socket = ReceiveSocket::bind("127.0.0.1:0".parse().unwrap(), &[], None).unwrap();
+        let subnet: SocketAddr = "127.255.255.255:9".parse().unwrap();
+        let error = socket.socket.send_to(b"answer", &subnet.into()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+    }
+
     #[test]
     fn a_group_is_joined_on_the_interface_that_is_named() {
         let group = "239.77.1.9".parse().unwrap();
