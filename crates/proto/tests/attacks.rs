@@ -264,6 +264,29 @@ fn a_liar_does_not_hold_the_honest_for_long() {
     assert!(seen.took < Duration::from_secs(120), "{:?}", seen.took);
 }
 
+/// A receiver goes on talking, but answers no poll.
+#[test]
+fn a_chatterer_does_not_hold_the_honest_for_long() {
+    let digest = FileDigest::of_bytes(&file());
+    let whole = SYMBOLS as u32 / u32::from(PER_BLOCK);
+    let mut confirmed_at = None;
+    let seen = play(|at, poll| match poll {
+        None => vec![(address(7), join(7)), (address(8), join(8))],
+        Some(poll) => {
+            let honest = if poll.horizon == whole {
+                confirmed_at.get_or_insert(at);
+                let proof = digest.proof(TRANSFER, ReceiverId(8));
+                frame(Body::Confirm(Confirm { receiver: ReceiverId(8), proof }))
+            } else {
+                status(8, poll, poll.horizon, Vec::new(), ReceiverState::Receiving)
+            };
+            vec![(address(7), join(7)), (address(8), honest)]
+        }
+    });
+    assert_eq!(seen.results.iter().filter(|result| result.is_ok()).count(), 1);
+    assert!(confirmed_at.unwrap() < Duration::from_secs(22), "{confirmed_at:?}");
+}
+
 /// A receiver joins with a tiny socket buffer and refuses the file: then its buffer must not count.
 #[test]
 fn a_buffer_of_one_that_has_left_does_not_slow_the_others() {

@@ -115,7 +115,7 @@ pub enum BroadcastError {
         joined: Vec<String>,
     },
     /// The task has taken as long as it may.
-    #[error("{name}: not finished within {allowed:?} (--max-time): {}", list(.unconfirmed))]
+    #[error("{name}: not finished within {allowed:?} (--max-time){}", after_colon(.unconfirmed))]
     OutOfTime {
         /// The name of the file.
         name: String,
@@ -133,6 +133,10 @@ pub enum BroadcastError {
     /// The network failed.
     #[error(transparent)]
     Net(#[from] NetError),
+}
+
+fn after_colon(unconfirmed: &[(String, String)]) -> String {
+    if unconfirmed.is_empty() { String::new() } else { format!(": {}", list(unconfirmed)) }
 }
 
 fn list(unconfirmed: &[(String, String)]) -> String {

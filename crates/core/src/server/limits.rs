@@ -95,7 +95,8 @@ impl Limits {
     /// Limits files to `max_file` bytes each and to `quota` bytes in all, and their number at once
     /// to what this process may have open.
     pub(super) fn new(max_file: u64, quota: u64) -> Self {
-        let max_open_files = allow_many_files().saturating_sub(SPARE_FILES);
+        let allowed = allow_many_files();
+        let max_open_files = allowed - SPARE_FILES.min(allowed / 2);
         let (quota_used, open_files, is_stopping) = (0, 0, false);
         let parts = HashMap::new();
         Self { max_file, quota, max_open_files, quota_used, open_files, parts, is_stopping }

@@ -37,7 +37,7 @@ use siar_proto::{Peer, Receiver, ReceiverConfig, ReceiverEvent, TransferKey};
 use crate::event::{Event, EventKind, Observer};
 use crate::io::net::{Interface, NetError};
 use crate::io::seal::{Key, KeyError, OpenError, SEALED_MAGIC, Sealing};
-use crate::io::store::{FolderTraits, Naming, Usage};
+use crate::io::store::{FolderTraits, Naming, PartId, Usage};
 use dropped::DroppedDatagrams;
 use limits::{Limits, Refusal};
 use replay::ReplayMemory;
@@ -148,10 +148,10 @@ struct Server<'a> {
     observer: &'a dyn Observer,
     machine: Receiver,
     sessions: HashMap<TransferKey, Session>,
-    /// The digests of the files that sessions write, with the number of these.
-    written: HashMap<[u8; 32], usize>,
-    /// The digests of the files that were published lately.
-    published: HashSet<[u8; 32]>,
+    /// The parts that sessions write, with the number of these.
+    written: HashMap<PartId, usize>,
+    /// The paths of the files that were published lately, by their digests.
+    published: HashMap<[u8; 32], PathBuf>,
     limits: Limits,
     /// The announcements seen so far; checked only with a key.
     replays: ReplayMemory,
@@ -214,7 +214,7 @@ impl<'a> Server<'a> {
             }),
             sessions: HashMap::new(),
             written: HashMap::new(),
-            published: HashSet::new(),
+            published: HashMap::new(),
             limits,
             replays: ReplayMemory::default(),
             writers: Writers::start(&config.dir, naming, results, wake)?,

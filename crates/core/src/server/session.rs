@@ -118,7 +118,7 @@ impl Server<'_> {
         }
         // The file is created with its first block: an announcement costs its sender nothing.
         // What another session writes it will soon publish: it cannot be gone on with.
-        let found = match self.written.contains_key(&file.blake3) {
+        let found = match self.written.contains_key(&part_id(&file)) {
             true => Ok(Vec::new()),
             false => IncomingFile::find(&self.config.dir, &file),
         };
@@ -222,7 +222,13 @@ impl Server<'_> {
             self.writers.create(key, session.file.size)
         };
         session.storage = Storage::Open { file, claim };
-        *self.written.entry(session.file.blake3).or_default() += 1;
+        *self.written.entry(part_id(&session.file)).or_default() += 1;
+    }
+
+    /// Whether the file was published lately, and nobody has moved it away since.
+    fn is_still_there(&self, file: &AnnouncedFile) -> bool {
+        let path = self.published.get(&file.blake3);
+        path.and_then(|path| path.metadata().ok()).is_some_and(|found| found.len() == file.size)
     }
 
     /// Ends a session for any reason: tells its sender, gives its resources back, and reports the
@@ -234,7 +240,7 @@ impl Server<'_> {
                 if self.published.len() >= MAX_PUBLISHED {
                     self.published.clear();
                 }
-                self.published.insert(session.file.blake3);
+                self.published.insert(session.file.blake3, published.path.clone());
                 self.replays.note_received(key.1, Instant::now());
                 self.machine.handle_published(key, &published.digest);
             }
@@ -249,11 +255,11 @@ impl Server<'_> {
             SessionEnd::Abandoned(_) => {}
         }
         if let Storage::Open { .. } = session.storage
-            && let Some(count) = self.written.get_mut(&session.file.blake3)
+            && let Some(count) = self.written.get_mut(&part_id(&session.file))
         {
             *count -= 1;
             if *count == 0 {
-                self.written.remove(&session.file.blake3);
+                self.written.remove(&part_id(&session.file));
             }
         }
         let mut is_kept = false;
@@ -267,7 +273,7 @@ impl Server<'_> {
                     && IncomingFile::is_resumable(&session.file)
                     && self.limits.can_keep_part(&part_id(&session.file))
                     // Nobody goes on with a part of what is there.
-                    && !self.published.contains(&session.file.blake3);
+                    && !self.is_still_there(&session.file);
                 if is_kept {
                     let (part, now) = (part_id(&session.file), Instant::now());
                     self.writers.leave(file);

@@ -93,8 +93,12 @@ impl Receiver {
         let least = if held == 0 { 1 } else { held + block };
         let largest = self.transfers.shares().largest(|share| share.memory as u64);
         let most = largest.map_or(0, |(_, most)| most as usize);
+        // Who holds most itself must not keep the others from searching.
+        if most < least {
+            return false;
+        }
         let mut open: Vec<(Reverse<usize>, Instant, u32, TransferKey)> = Vec::new();
-        for (other, transfer) in self.transfers.iter().filter(|_| most >= least) {
+        for (other, transfer) in self.transfers.iter() {
             let held = self.transfers.shares().of(other.0.source()).memory;
             if other.0.source() != own
                 && held >= least

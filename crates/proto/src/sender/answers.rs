@@ -42,6 +42,7 @@ impl Sender {
                 idle: Duration::ZERO,
                 waited: Duration::ZERO,
                 held_up: Duration::ZERO,
+                judged_round: 0,
                 status: None,
                 joined_sent: self.schedule.sent(),
                 least_lacking: self.file_symbols(),

@@ -4,6 +4,7 @@ mod answers;
 mod config;
 mod congestion;
 mod interleaving;
+mod judgement;
 mod members;
 mod path;
 mod polls;
@@ -20,7 +21,8 @@ use std::time::{Duration, Instant};
 use crate::units::Symbols;
 use crate::wire::{Body, EndReason, Frame, ReceiverId};
 use congestion::CongestionControl;
-use members::{Member, Members, Patience, Situation, Standing};
+use judgement::{Patience, Situation};
+use members::{Member, Members, Standing};
 use polls::Polls;
 use schedule::Schedule;
 

@@ -178,11 +178,12 @@ fn respond(
     // The public URL that has redirected to this one, if this one must be public for that.
     let mut from = None;
     for _ in 0..=MAX_REDIRECTS {
+        let hop = Hop { to: &to, from: from.as_ref(), shown, stall_timeout };
+        let answered = hop.request(lease);
         if let Some(TimeLimit { allowed, .. }) = config.time_limit.filter(TimeLimit::is_over) {
             return Err(FetchError::OutOfTime { url: shown.to_owned(), bytes: 0, allowed });
         }
-        let hop = Hop { to: &to, from: from.as_ref(), shown, stall_timeout };
-        let (response, is_public) = hop.request(lease)?;
+        let (response, is_public) = answered?;
         if !response.status().is_redirection() {
             return Ok(response);
         }
@@ -255,6 +256,8 @@ impl Hop<'_> {
         let set = |request: RequestBuilder<WithoutBody>| {
             let config = request.config().proxy(proxy.cloned());
             let config = config.timeout_resolve(has_name.then_some(RESOLVE_TIMEOUT));
+            // Of the head, each read could bring a byte only.
+            let config = config.timeout_recv_response(Some(self.stall_timeout));
             config.timeout_per_read(Some(self.stall_timeout)).build().call()
         };
         if !needs_certificates(self.to, proxy) {

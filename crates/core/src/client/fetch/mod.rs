@@ -122,6 +122,9 @@ pub fn fetch(
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => {
+                if let Some(TimeLimit { allowed, .. }) = time_limit.filter(TimeLimit::is_over) {
+                    return Err(FetchError::OutOfTime { url: shown, bytes, allowed });
+                }
                 return Err(match watch.slow_rate() {
                     Some(rate) => FetchError::TooSlow { url: shown, rate, floor: speed },
                     None => FetchError::Body { url: shown, bytes, error },

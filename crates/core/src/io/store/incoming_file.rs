@@ -1,74 +1,27 @@
 //! The incoming file, whose pieces arrive in any order.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::iter;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rangemap::RangeSet;
 use siar_proto::{AnnouncedFile, FileDigest};
 use tempfile::{NamedTempFile, TempPath};
 
-use super::numbering::{Numbering, Seen};
+use super::naming::Naming;
+use super::numbering::{Seen, look_at};
 use super::own_files::{Folder, Found};
 use super::partial::{Journal, Partial};
 use super::piece_hasher::PieceHasher;
-use super::{
-    FolderTraits, if_supported, safe_file_name, shortened_file_name, shown_file_name,
-    temporary_file, with_number,
-};
+use super::{if_supported, safe_file_name, temporary_file, with_number};
 
 /// How often, and after which time again, promised blocks are looked for.
 const COPY_ATTEMPTS: u32 = 10;
 const COPY_INTERVAL: Duration = Duration::from_millis(50);
-
-/// How received files are named.
-#[derive(Debug)]
-pub struct Naming {
-    numbered: bool,
-    keeps_dots: bool,
-    folder: FolderTraits,
-    next: AtomicU32,
-    numbering: Numbering,
-}
-
-impl Naming {
-    /// Uses the senders' names, made safe; files without a name are numbered.
-    #[must_use]
-    pub fn original() -> Self {
-        let folder = FolderTraits::default();
-        let (next, numbering) = (AtomicU32::new(1), Numbering::default());
-        Self { numbered: false, keeps_dots: true, folder, next, numbering }
-    }
-
-    /// Uses `img1.png`, `img2.gif`, … with the extension that fits the bytes, as the Python scripts
-    /// number them (`udpserver_broadcast.py`, line 23).
-    #[must_use]
-    pub fn numbered() -> Self {
-        Self { numbered: true, ..Self::original() }
-    }
-
-    /// The same for a folder of these traits.
-    #[must_use]
-    pub fn in_folder(self, folder: FolderTraits) -> Self {
-        Self { folder, ..self }
-    }
-
-    /// The same without hidden files: names lose their leading dot.
-    #[must_use]
-    pub fn without_dotfiles(self) -> Self {
-        Self { keeps_dots: false, ..self }
-    }
-
-    fn name(&self, sent: &str) -> String {
-        let name = if self.keeps_dots { safe_file_name(sent) } else { shown_file_name(sent) };
-        shortened_file_name(&name, self.folder.longest_name())
-    }
-}
 
 /// The reason why a file could not be received.
 #[derive(Debug, thiserror::Error)]
@@ -479,29 +432,6 @@ fn require_inode(dir: &Path) -> Result<(), StoreError> {
         return Err(StoreError::NoInode { dir: dir.to_owned() });
     }
     Ok(())
-}
-
-/// Looks at the file at `path`; it is read if it has `size` bytes.
-pub(crate) fn look_at(path: &Path, size: u64) -> Seen {
-    match path.symlink_metadata() {
-        Ok(data) if data.is_file() && data.len() == size => {
-            hash_file(path).map_or(Seen::Other, |hash| Seen::Digest(*hash.as_bytes()))
-        }
-        Ok(data) if data.is_file() => Seen::Size(data.len()),
-        _ => Seen::Other,
-    }
-}
-
-fn hash_file(path: &Path) -> io::Result<blake3::Hash> {
-    let mut file = File::open(path)?;
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 1 << 18];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finalize()),
-            len => hasher.update(&buffer[..len]),
-        };
-    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,9 @@
 //! with all of them.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 use std::sync::Mutex;
 
 use crate::lock::lock;
@@ -78,6 +81,29 @@ impl Numbering {
             }
             Seen::Other => {}
         }
+    }
+}
+
+/// Looks at the file at `path`; it is read if it has `size` bytes.
+pub(crate) fn look_at(path: &Path, size: u64) -> Seen {
+    match path.symlink_metadata() {
+        Ok(data) if data.is_file() && data.len() == size => {
+            hash_file(path).map_or(Seen::Other, |hash| Seen::Digest(*hash.as_bytes()))
+        }
+        Ok(data) if data.is_file() => Seen::Size(data.len()),
+        _ => Seen::Other,
+    }
+}
+
+fn hash_file(path: &Path) -> io::Result<blake3::Hash> {
+    let mut file = File::open(path)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finalize()),
+            len => hasher.update(&buffer[..len]),
+        };
     }
 }
 
