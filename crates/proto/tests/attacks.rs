@@ -21,6 +21,8 @@ use siar_proto::{
 const TRANSFER: TransferId = TransferId(42);
 const SYMBOLS: u64 = 2000;
 const PER_BLOCK: u16 = 16;
+/// The number of blocks of the file.
+const WHOLE: u32 = SYMBOLS as u32 / PER_BLOCK as u32;
 
 fn file() -> Vec<u8> {
     (0..SYMBOLS as usize * 100).map(|index| (index * 7 % 251) as u8).collect()
@@ -83,6 +85,15 @@ fn status(
         state,
         runs,
     }))
+}
+
+/// The answer of a receiver that loses nothing, and confirms the file when all of it was sent.
+fn honest_answer(receiver: u64, poll: Poll, digest: &FileDigest) -> Vec<u8> {
+    if poll.horizon < WHOLE {
+        return status(receiver, poll, poll.horizon, Vec::new(), ReceiverState::Receiving);
+    }
+    let receiver = ReceiverId(receiver);
+    frame(Body::Confirm(Confirm { receiver, proof: digest.proof(TRANSFER, receiver) }))
 }
 
 /// The record of a sender's transfer until its end.
@@ -227,7 +238,6 @@ fn a_liar_does_not_hold_the_honest_for_long() {
     let digest = FileDigest::of_bytes(&file());
     let mut confirmed_at = None;
     let mut lied_at = Duration::ZERO;
-    let whole = SYMBOLS as u32 / u32::from(PER_BLOCK);
     let seen = play(|at, poll| match poll {
         None => vec![(address(7), join(7)), (address(8), join(8))],
         Some(poll) => {
@@ -244,13 +254,10 @@ fn a_liar_does_not_hold_the_honest_for_long() {
                 state: ReceiverState::Receiving,
                 runs: runs.into_iter().collect(),
             }));
-            let honest = if poll.horizon == whole {
+            if poll.horizon == WHOLE {
                 confirmed_at.get_or_insert(at);
-                let proof = digest.proof(TRANSFER, ReceiverId(8));
-                frame(Body::Confirm(Confirm { receiver: ReceiverId(8), proof }))
-            } else {
-                status(8, poll, poll.horizon, Vec::new(), ReceiverState::Receiving)
-            };
+            }
+            let honest = honest_answer(8, poll, &digest);
             let mut answers = vec![(address(8), honest)];
             if at - lied_at >= Duration::from_millis(900) {
                 lied_at = at;
@@ -268,18 +275,14 @@ fn a_liar_does_not_hold_the_honest_for_long() {
 #[test]
 fn a_chatterer_does_not_hold_the_honest_for_long() {
     let digest = FileDigest::of_bytes(&file());
-    let whole = SYMBOLS as u32 / u32::from(PER_BLOCK);
     let mut confirmed_at = None;
     let seen = play(|at, poll| match poll {
         None => vec![(address(7), join(7)), (address(8), join(8))],
         Some(poll) => {
-            let honest = if poll.horizon == whole {
+            if poll.horizon == WHOLE {
                 confirmed_at.get_or_insert(at);
-                let proof = digest.proof(TRANSFER, ReceiverId(8));
-                frame(Body::Confirm(Confirm { receiver: ReceiverId(8), proof }))
-            } else {
-                status(8, poll, poll.horizon, Vec::new(), ReceiverState::Receiving)
-            };
+            }
+            let honest = honest_answer(8, poll, &digest);
             vec![(address(7), join(7)), (address(8), honest)]
         }
     });
@@ -292,7 +295,6 @@ fn a_chatterer_does_not_hold_the_honest_for_long() {
 fn a_buffer_of_one_that_has_left_does_not_slow_the_others() {
     let took = |is_attacked: bool| {
         let digest = FileDigest::of_bytes(&file());
-        let whole = SYMBOLS as u32 / u32::from(PER_BLOCK);
         let seen = play(|_, poll| {
             let Some(poll) = poll else {
                 let mut answers = vec![(address(8), join(8))];
@@ -306,13 +308,7 @@ fn a_buffer_of_one_that_has_left_does_not_slow_the_others() {
                 }
                 return answers;
             };
-            let answer = if poll.horizon == whole {
-                let proof = digest.proof(TRANSFER, ReceiverId(8));
-                frame(Body::Confirm(Confirm { receiver: ReceiverId(8), proof }))
-            } else {
-                status(8, poll, poll.horizon, Vec::new(), ReceiverState::Receiving)
-            };
-            vec![(address(8), answer)]
+            vec![(address(8), honest_answer(8, poll, &digest))]
         });
         assert!(seen.results.contains(&Ok(())), "{:?}", seen.results);
         seen.took
@@ -459,6 +455,18 @@ fn accept_all(receiver: &mut Receiver) -> Vec<TransferId> {
     blocks
 }
 
+/// Sends the 16 symbols of a transfer's only block from the honest host; returns the transfers of the
+/// blocks that came.
+fn blocks_after_symbols(receiver: &mut Receiver, now: Instant, transfer: u64) -> Vec<TransferId> {
+    let mut whole = Vec::new();
+    for symbol in 0..16 {
+        let datagram = symbol_of(transfer, 0, symbol, &[7; 100]);
+        receiver.handle_datagram(now, address(1), &datagram).unwrap();
+        whole.extend(accept_all(receiver));
+    }
+    whole
+}
+
 /// A host holds as many transfers as a receiver takes, and keeps each alive with a useful symbol now
 /// and then.
 #[test]
@@ -484,13 +492,7 @@ fn many_live_transfers_of_one_host_do_not_keep_others_out() {
         receiver.handle_datagram(now, address(2), &announce_of(transfer, 1000, 8, 128)).unwrap();
         accept_all(&mut receiver);
     }
-    let mut whole = Vec::new();
-    for symbol in 0..16 {
-        let datagram = symbol_of(0, 0, symbol, &[7; 100]);
-        receiver.handle_datagram(now, address(1), &datagram).unwrap();
-        whole.extend(accept_all(&mut receiver));
-    }
-    assert_eq!(whole, [TransferId(0)]);
+    assert_eq!(blocks_after_symbols(&mut receiver, now, 0), [TransferId(0)]);
     assert!(receiver.take_announcements_without_room() > 0);
 }
 
@@ -506,13 +508,7 @@ fn one_announcement_does_not_refuse_everybody() {
         let honest = transfer + 100;
         receiver.handle_datagram(now, address(1), &announce_of(honest, 1600, 100, 16)).unwrap();
         accept_all(&mut receiver);
-        let mut whole = Vec::new();
-        for symbol in 0..16 {
-            let datagram = symbol_of(honest, 0, symbol, &[7; 100]);
-            receiver.handle_datagram(now, address(1), &datagram).unwrap();
-            whole.extend(accept_all(&mut receiver));
-        }
-        assert_eq!(whole, [TransferId(honest)]);
+        assert_eq!(blocks_after_symbols(&mut receiver, now, honest), [TransferId(honest)]);
     }
 }
 
@@ -567,13 +563,7 @@ fn many_hosts_with_one_transfer_each_do_not_keep_others_out() {
     now += Duration::from_millis(10);
     receiver.handle_datagram(now, address(1), &announce_of(0, 1600, 100, 16)).unwrap();
     accept_all(&mut receiver);
-    let mut whole = Vec::new();
-    for symbol in 0..16 {
-        let datagram = symbol_of(0, 0, symbol, &[7; 100]);
-        receiver.handle_datagram(now, address(1), &datagram).unwrap();
-        whole.extend(accept_all(&mut receiver));
-    }
-    assert_eq!(whole, [TransferId(0)]);
+    assert_eq!(blocks_after_symbols(&mut receiver, now, 0), [TransferId(0)]);
 }
 
 /// A sender that keeps to the receive window must get one that lets it continue.

@@ -197,9 +197,9 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
-    const HERE: ([u8; 4], u16) = ([192, 0, 2, 1], 4000);
+    pub(super) const HERE: ([u8; 4], u16) = ([192, 0, 2, 1], 4000);
 
-    fn sealed(sealer: &mut Sealer, frame: &[u8]) -> Vec<u8> {
+    pub(super) fn sealed(sealer: &mut Sealer, frame: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         sealer.seal(frame, &mut out);
         out

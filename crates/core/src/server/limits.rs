@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use siar_proto::wire::RefuseReason;
 
-use crate::io::store::{PARTIAL_FILE_LIFETIME, PartId, StoreError, Usage};
+use crate::io::store::{
+    KEY_HOLDERS, PARTIAL_FILE_LIFETIME, PartId, StoreError, Usage, part_sender,
+};
 
 const TOO_MANY_FILES: &str = "too many files at once";
 const STOPPING: &str = "the server is stopping";
@@ -201,10 +203,9 @@ impl Limits {
     /// Whether another part may be kept: there are not too many, in all and of its sender, and none
     /// of the same name counts already.
     pub(super) fn can_keep_part(&self, part: &str) -> bool {
-        let sender = |id: &str| id.split('-').nth(2).map(str::to_owned);
-        let of_one = sender(part);
-        let is_of_one = |id: &&PartId| sender(id) == of_one;
-        let most = if of_one.as_deref() == Some("key") { MAX_PARTS } else { MAX_PARTS_OF_ONE };
+        let sender = part_sender(part);
+        let is_of_one = |id: &&PartId| part_sender(id) == sender;
+        let most = if sender == Some(KEY_HOLDERS) { MAX_PARTS } else { MAX_PARTS_OF_ONE };
         self.parts.len() < MAX_PARTS
             && !self.parts.contains_key(part)
             && self.parts.keys().filter(is_of_one).count() < most

@@ -258,8 +258,7 @@ impl Deadlines {
 }
 
 fn send_replies(server: &mut Server<'_>, socket: &ReceiveSocket, sealed: &mut Vec<u8>) {
-    while let Some((to, bytes)) = server.machine.poll_transmit() {
-        let peer = to;
+    while let Some((peer, bytes)) = server.machine.poll_transmit() {
         let Some(to) = server.address_of(peer) else { continue };
         match &mut server.sealing {
             None => socket.reply(to, &bytes),

@@ -21,7 +21,9 @@ use super::writers::FileHandle;
 use super::{FileNames, Server};
 use crate::event::{EventKind, Phase, Progress};
 use crate::io::clock::unix_time_ms;
-use crate::io::store::{IncomingFile, PARTIAL_FILE_LIFETIME, PublishedFile, StoreError, part_id};
+use crate::io::store::{
+    IncomingFile, PARTIAL_FILE_LIFETIME, PartId, PublishedFile, StoreError, part_id,
+};
 
 /// The largest number of published files that are remembered.
 const MAX_PUBLISHED: usize = 1 << 16;
@@ -32,6 +34,8 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Session {
     file: AnnouncedFile,
+    /// What a part of the file is named by.
+    part: PartId,
     started: Instant,
     storage: Storage,
     /// The bytes of all blocks that have come.
@@ -111,14 +115,18 @@ impl Server<'_> {
         }
         let storage = Storage::Waiting { promised: Vec::new() };
         let (received, last_progress) = (0, started);
-        let session = Session { file: file.clone(), started, storage, received, last_progress };
+        let part = part_id(&file);
+        let is_acceptable = self.limits.check(file.size, &part);
+        let is_written = self.written.contains_key(&part);
+        let session =
+            Session { file: file.clone(), part, started, storage, received, last_progress };
         self.sessions.insert(key, session);
-        if let Err(refusal) = self.limits.check(file.size, &part_id(&file)) {
+        if let Err(refusal) = is_acceptable {
             return self.end_session(key, SessionEnd::Refused(refusal));
         }
         // The file is created with its first block: an announcement costs its sender nothing.
         // What another session writes it will soon publish: it cannot be gone on with.
-        let found = match self.written.contains_key(&part_id(&file)) {
+        let found = match is_written {
             true => Ok(Vec::new()),
             false => IncomingFile::find(&self.config.dir, &file),
         };
@@ -212,7 +220,7 @@ impl Server<'_> {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let Storage::Waiting { promised } = &mut session.storage else { return };
         // A part of the file may have been there before.
-        let claim = match self.limits.claim(session.received, &part_id(&session.file)) {
+        let claim = match self.limits.claim(session.received, &session.part) {
             Ok(claim) => claim,
             Err(refusal) => return self.end_session(key, SessionEnd::Refused(refusal)),
         };
@@ -222,7 +230,7 @@ impl Server<'_> {
             self.writers.create(key, session.file.size)
         };
         session.storage = Storage::Open { file, claim };
-        *self.written.entry(part_id(&session.file)).or_default() += 1;
+        *self.written.entry(session.part.clone()).or_default() += 1;
     }
 
     /// Whether the file was published lately, and nobody has moved it away since.
@@ -255,11 +263,11 @@ impl Server<'_> {
             SessionEnd::Abandoned(_) => {}
         }
         if let Storage::Open { .. } = session.storage
-            && let Some(count) = self.written.get_mut(&part_id(&session.file))
+            && let Some(count) = self.written.get_mut(&session.part)
         {
             *count -= 1;
             if *count == 0 {
-                self.written.remove(&part_id(&session.file));
+                self.written.remove(&session.part);
             }
         }
         let mut is_kept = false;
@@ -271,13 +279,13 @@ impl Server<'_> {
                 is_kept = end.leaves_a_part()
                     && session.received > 0
                     && IncomingFile::is_resumable(&session.file)
-                    && self.limits.can_keep_part(&part_id(&session.file))
+                    && self.limits.can_keep_part(&session.part)
                     // Nobody goes on with a part of what is there.
                     && !self.is_still_there(&session.file);
                 if is_kept {
-                    let (part, now) = (part_id(&session.file), Instant::now());
                     self.writers.leave(file);
-                    self.limits.keep_part(claim, &part, session.received, now);
+                    let received = session.received;
+                    self.limits.keep_part(claim, &session.part, received, Instant::now());
                 } else {
                     self.writers.discard(file);
                     self.limits.give_back(claim);

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::config::{Abandonment, Source};
-use super::transfers::{State, Transfer};
+use super::transfers::Transfer;
 use super::{MAX_BLOCKS, Receiver, TransferKey};
 
 /// The largest number of transfers under way that are forgotten at once. One search for them then
@@ -21,8 +21,7 @@ impl Receiver {
     /// Makes room for a transfer of `blocks` blocks from `source`. First go transfers that are over,
     /// then transfers that have brought nothing for a while, then those of the sources that would
     /// still hold at least as much as this one: of the largest source first, and of one source
-    /// those that have brought least. Returns
-    /// `false` if that is not enough; then no transfer under way is forgotten for blocks.
+    /// those that have brought least. Returns `false` if that is not enough; then no transfer under way is forgotten for blocks.
     pub(super) fn make_room(&mut self, now: Instant, source: Source, blocks: u64) -> bool {
         if self.transfers.len() >= self.config.max_transfers {
             self.forget_transfers_that_are_over();
@@ -125,9 +124,7 @@ impl Receiver {
         let mut found: Vec<_> = self
             .transfers
             .iter()
-            .filter(|(_, transfer)| {
-                matches!(transfer.state(), State::Offered(_) | State::Receiving(_))
-            })
+            .filter(|(_, transfer)| transfer.state().needs_sender())
             .filter_map(|(key, transfer)| {
                 let (held, brought) = (held(transfer, key.0.source())?, transfer.brought);
                 let rank = (brought > 0, Reverse(held), brought, transfer.last_useful);

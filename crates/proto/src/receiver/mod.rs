@@ -113,9 +113,11 @@ impl Receiver {
     /// The transfers that still need their sender: those offered or lacking symbols.
     #[must_use]
     pub fn unfinished_transfers(&self) -> Vec<TransferKey> {
-        let unfinished = |state: &State| matches!(state, State::Offered(_) | State::Receiving(_));
         let transfers = self.transfers.iter();
-        transfers.filter(|(_, transfer)| unfinished(transfer.state())).map(|(key, _)| key).collect()
+        transfers
+            .filter(|(_, transfer)| transfer.state().needs_sender())
+            .map(|(key, _)| key)
+            .collect()
     }
 
     /// Those of the [unfinished](Self::unfinished_transfers) transfers that have brought nothing for
@@ -123,7 +125,7 @@ impl Receiver {
     #[must_use]
     pub fn useless_transfers(&self, now: Instant, time: Duration) -> Vec<TransferKey> {
         let is_useless = |(_, transfer): &(TransferKey, &Transfer)| {
-            matches!(transfer.state(), State::Offered(_) | State::Receiving(_))
+            transfer.state().needs_sender()
                 && now.saturating_duration_since(transfer.last_useful) >= time
         };
         self.transfers.iter().filter(is_useless).map(|(key, _)| key).collect()

@@ -34,6 +34,11 @@ impl State {
         matches!(self, Self::Offered(_) | Self::Receiving(_) | Self::Verifying)
     }
 
+    /// Whether the transfer still needs its sender: it is offered or lacks symbols.
+    pub(super) fn needs_sender(&self) -> bool {
+        matches!(self, Self::Offered(_) | Self::Receiving(_))
+    }
+
     /// What a transfer in this state adds to the counts.
     fn counts(&self) -> Counts {
         let blocks = match self {
@@ -125,12 +130,16 @@ impl Transfer {
 
     /// What the transfer adds to the share of its source.
     pub(super) fn share(&self) -> Share {
-        let memory = match &self.state {
+        let transfers = usize::from(self.state.is_active());
+        Share { transfers, blocks: self.state.counts().blocks, memory: self.open_memory() }
+    }
+
+    /// The number of bytes that open blocks hold.
+    fn open_memory(&self) -> usize {
+        match &self.state {
             State::Receiving(reassembly) => reassembly.open_memory(),
             _ => 0,
-        };
-        let transfers = usize::from(self.state.is_active());
-        Share { transfers, blocks: self.state.counts().blocks, memory }
+        }
     }
 
     /// Takes a symbol into its block, which is opened in `memory` if need be.
@@ -234,17 +243,23 @@ impl Entry<'_> {
         symbol: &Symbol<'_>,
         memory: &mut BlockMemory,
     ) -> Taken {
-        let before = self.transfer.share();
+        let before = self.transfer.open_memory();
         let taken = self.transfer.take_symbol(now, symbol, memory);
-        self.shares.change(self.source, before, self.transfer.share());
+        self.note_memory(before);
         taken
     }
 
     /// Discards the symbols of an open block.
     pub(super) fn discard_block(&mut self, block: u32, memory: &mut BlockMemory) {
-        let before = self.transfer.share();
+        let before = self.transfer.open_memory();
         self.transfer.discard_block(block, memory);
-        self.shares.change(self.source, before, self.transfer.share());
+        self.note_memory(before);
+    }
+
+    /// Takes note of the memory of open blocks, which were `before` bytes.
+    fn note_memory(&mut self, before: usize) {
+        let of = |memory| Share { memory, ..Share::default() };
+        self.shares.change(self.source, of(before), of(self.transfer.open_memory()));
     }
 }
 

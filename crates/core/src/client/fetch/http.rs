@@ -18,9 +18,8 @@ use super::content_disposition;
 use super::proxy::proxy_for;
 use super::reach::{JudgingResolver, Redirections, loses_https, seems_public, watched};
 use super::transport::connector;
-use super::{BUFFER_LEN, FetchConfig, FetchError};
+use super::{BUFFER_LEN, FetchConfig, FetchError, require_time};
 use crate::client::shown_url::shown_url;
-use crate::client::time_limit::TimeLimit;
 
 /// The longest wait for a host's address: less than the usual `--timeout`, so that the reason of a
 /// failure is told.
@@ -180,9 +179,7 @@ fn respond(
     for _ in 0..=MAX_REDIRECTS {
         let hop = Hop { to: &to, from: from.as_ref(), shown, stall_timeout };
         let answered = hop.request(lease);
-        if let Some(TimeLimit { allowed, .. }) = config.time_limit.filter(TimeLimit::is_over) {
-            return Err(FetchError::OutOfTime { url: shown.to_owned(), bytes: 0, allowed });
-        }
+        require_time(config.time_limit, shown, 0)?;
         let (response, is_public) = answered?;
         if !response.status().is_redirection() {
             return Ok(response);

@@ -122,9 +122,7 @@ pub fn fetch(
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => {
-                if let Some(TimeLimit { allowed, .. }) = time_limit.filter(TimeLimit::is_over) {
-                    return Err(FetchError::OutOfTime { url: shown, bytes, allowed });
-                }
+                require_time(time_limit, &shown, bytes)?;
                 return Err(match watch.slow_rate() {
                     Some(rate) => FetchError::TooSlow { url: shown, rate, floor: speed },
                     None => FetchError::Body { url: shown, bytes, error },
@@ -134,9 +132,7 @@ pub fn fetch(
         if bytes + read as u64 > limit {
             return Err(too_large());
         }
-        if let Some(TimeLimit { allowed, .. }) = time_limit.filter(TimeLimit::is_over) {
-            return Err(FetchError::OutOfTime { url: shown, bytes, allowed });
-        }
+        require_time(time_limit, &shown, bytes)?;
         hasher.update(&buffer[..read]);
         file.write_all(&buffer[..read]).map_err(|error| unwritable(&dir.join(&name), error))?;
         bytes += read as u64;
@@ -149,6 +145,13 @@ pub fn fetch(
     let path = dir.join(&name);
     let content = Content::new(file).map_err(|error| unwritable(&path, error))?;
     Ok(Download { path, content: Arc::new(content), name, bytes, digest })
+}
+
+/// Returns an error if the task's time is over; `bytes` bytes of the URL `shown` have come.
+fn require_time(limit: Option<TimeLimit>, shown: &str, bytes: u64) -> Result<(), FetchError> {
+    limit.filter(TimeLimit::is_over).map_or(Ok(()), |TimeLimit { allowed, .. }| {
+        Err(FetchError::OutOfTime { url: shown.to_owned(), bytes, allowed })
+    })
 }
 
 /// Returns the safe name of the file at `url`, whose response names it `sent`.

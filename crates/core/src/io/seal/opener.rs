@@ -185,16 +185,10 @@ impl Opener {
 #[cfg(test)]
 mod tests {
     use super::super::Sealer;
+    use super::super::tests::{HERE, sealed};
     use super::*;
 
-    const HERE: ([u8; 4], u16) = ([192, 0, 2, 1], 4000);
     const STRANGER: ([u8; 4], u16) = ([192, 0, 2, 2], 4000);
-
-    fn sealed(sealer: &mut Sealer, frame: &[u8]) -> Vec<u8> {
-        let mut out = Vec::new();
-        sealer.seal(frame, &mut out);
-        out
-    }
 
     /// A stranger hears sealed datagrams and sends them again, also before the true sender is heard.
     #[test]

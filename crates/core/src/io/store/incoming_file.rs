@@ -187,21 +187,25 @@ impl IncomingFile {
         announced: &AnnouncedFile,
         promised: &[u32],
     ) -> Result<(), StoreError> {
-        let is_missing =
-            |file: &Self, block: u32| !file.written.overlaps(&announced.layout.byte_range(block));
+        let is_whole = |file: &Self| !promised.iter().any(|block| file.lacks(announced, *block));
         for attempt in 0..COPY_ATTEMPTS {
-            if !promised.iter().any(|block| is_missing(self, *block)) {
+            if is_whole(self) {
                 return Ok(());
             }
             // Another process that publishes the file has it under no name of these for a moment.
             std::thread::sleep(COPY_INTERVAL * attempt.min(1));
             self.copy_from_others(announced, promised)?;
         }
-        if promised.iter().any(|block| is_missing(self, *block)) {
-            let error = io::Error::other("what was on disk was removed by another transfer");
-            return Err(StoreError::Io { path: self.dir.clone(), error });
+        if is_whole(self) {
+            return Ok(());
         }
-        Ok(())
+        let error = io::Error::other("what was on disk was removed by another transfer");
+        Err(StoreError::Io { path: self.dir.clone(), error })
+    }
+
+    /// Whether no byte of a block is written.
+    fn lacks(&self, announced: &AnnouncedFile, block: u32) -> bool {
+        !self.written.overlaps(&announced.layout.byte_range(block))
     }
 
     /// Copies those of the promised blocks that this file lacks and that can be found now.
@@ -210,8 +214,6 @@ impl IncomingFile {
         announced: &AnnouncedFile,
         promised: &[u32],
     ) -> Result<(), StoreError> {
-        let is_missing =
-            |file: &Self, block: u32| !file.written.overlaps(&announced.layout.byte_range(block));
         let at = |error| StoreError::Io { path: self.dir.clone(), error };
         let mut sources = Partial::readable(&self.dir, announced).map_err(at)?;
         // Who wrote them may have published them since. If it is another file, BLAKE3 will tell.
@@ -223,7 +225,7 @@ impl IncomingFile {
         }
         for (source, written) in sources {
             for block in written {
-                if promised.binary_search(&block).is_ok() && is_missing(self, block) {
+                if promised.binary_search(&block).is_ok() && self.lacks(announced, block) {
                     let place = announced.layout.byte_range(block);
                     // A block is at most a few megabytes long.
                     let mut bytes = vec![0; (place.end - place.start) as usize];

@@ -19,7 +19,9 @@ pub use incoming_file::{IncomingFile, PublishedFile, StoreError};
 pub use name::{safe_file_name, shortened_file_name, shown_file_name, with_number};
 pub use naming::Naming;
 pub(crate) use numbering::{Numbering, Seen, look_at};
-pub use partial::{PARTIAL_FILE_LIFETIME, part_id, remove_abandoned_files};
+pub use partial::{
+    KEY_HOLDERS, PARTIAL_FILE_LIFETIME, part_id, part_sender, remove_abandoned_files,
+};
 pub use usage::{PartId, Usage};
 
 use std::fs::{self, File, Permissions};

@@ -21,6 +21,8 @@ const MAGIC: [u8; 4] = *b"siar";
 /// big-endian.
 const HEADER_LEN: usize = 12;
 const WRITTEN: u8 = 1;
+/// The sender of all sealed files, in what [`part_id`] returns.
+pub const KEY_HOLDERS: &str = "key";
 /// How long a partial file is kept after its last write: its sender may come again.
 pub const PARTIAL_FILE_LIFETIME: Duration = Duration::from_secs(600);
 /// How long other temporary files are kept: their creator needs time to lock them.
@@ -56,11 +58,17 @@ pub fn part_id(announced: &AnnouncedFile) -> PartId {
             let host = blake3::hash(address.ip().to_canonical().to_string().as_bytes());
             host.to_hex()[..8].to_owned()
         }
-        Peer::Session(_) => "key".to_owned(),
+        Peer::Session(_) => KEY_HOLDERS.to_owned(),
     };
     let (size, layout) = (announced.size, announced.layout);
     let (symbol, symbols) = (layout.symbol_size(), layout.block_symbols());
     format!("{}-{size:x}-{sender}-{symbol}x{symbols}", &digest[..32])
+}
+
+/// Returns the sender in what [`part_id`] has returned.
+#[must_use]
+pub fn part_sender(part: &str) -> Option<&str> {
+    part.split('-').nth(2)
 }
 
 impl Partial {
